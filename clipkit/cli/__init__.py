@@ -1,0 +1,1 @@
+"""The command line: arguments in, exit code out. Only the standard library and typer at module level."""

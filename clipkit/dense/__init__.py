@@ -1,0 +1,1 @@
+"""Patch-level CLIP: last-block variants, windows, refinement."""

@@ -1,0 +1,1 @@
+"""Results to files and streams: records, tables, masks, boxes, overlays."""

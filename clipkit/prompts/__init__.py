@@ -1,0 +1,1 @@
+"""Prompts: template sets, label lists, and the ensemble that turns them into class vectors."""

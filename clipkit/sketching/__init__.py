@@ -1,0 +1,1 @@
+"""Sketches from strokes: rasterisers, saliency, losses, optimisation, export."""

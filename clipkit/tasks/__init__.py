@@ -1,0 +1,1 @@
+"""One thin module a subcommand: options + inputs + model -> iterator of results."""
