@@ -83,6 +83,8 @@ def _lively(name: str, value: torch.Tensor) -> torch.Tensor:
         return torch.randn_like(value) * 0.1 + (1.0 if name.endswith("weight") else 0.0)
     if name.endswith("token_embedding.weight"):
         return value * 50
+    if value.ndim == 4:
+        return value * 2.5
     if value.ndim == 1:
         return torch.randn_like(value) * 0.02
     return value.clone()
