@@ -1,0 +1,217 @@
+"""Sound files and the sound of videos as mono float32 at the rate a model wants, whole or in windows, in flat memory.
+
+libsndfile reads WAV, FLAC, OGG and MP3; whatever it does not know (m4a, the audio track of a video) goes to FFmpeg
+through PyAV.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clipkit.errors import InputError
+from clipkit.media.resample import resample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+SOUND = (".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
+FFMPEG = (".m4a", ".aac", ".wma", ".ac3", ".amr", ".mka", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg")
+EXTENSIONS = frozenset(SOUND + FFMPEG)
+"""What a folder is searched for; a file named outright is tried whatever its extension."""
+
+CHUNK_SECONDS = 8
+MIN_RATE, MAX_RATE = 100, 1_536_000
+"""Rates outside come from damaged headers, and would ask for absurd filters."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioWindow:
+    """A stretch of a recording: `samples` (T,) float32 mono, and where it lies, in seconds."""
+
+    start: float
+    end: float
+    samples: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """An opened decoder: its sample rate, and mono chunks at that rate."""
+
+    rate: int
+    chunks: Iterator[NDArray[np.float32]]
+
+
+def stream(source: str | Path | bytes, rate: int, *, name: str | None = None) -> Iterator[NDArray[np.float32]]:
+    """Decode, mix to mono (the mean of the channels) and resample, a few seconds at a time.
+
+    Args:
+        source: a path, or a file's bytes.
+        rate: the wanted sample rate in Hz.
+        name: what error messages call the file; the path itself by default.
+
+    Yields:
+        (T,) float32 chunks in file order, about [-1, 1] (a float file may go beyond).
+
+    Raises:
+        InputError: `not-found`, `unreadable`, `no-audio`, `empty` (no samples) or `corrupt` (damaged on the way).
+    """
+    shown = name or ("-" if isinstance(source, bytes) else str(source))
+    with contextlib.ExitStack() as stack:
+        opened = _open(source, shown, stack)
+        if not MIN_RATE <= opened.rate <= MAX_RATE:
+            raise InputError(
+                "corrupt", f"{shown}: a sample rate of {opened.rate} Hz cannot be right; re-encode the file"
+            )
+        seen = False
+        for chunk in resample(_checked(opened.chunks, shown), opened.rate, rate):
+            seen = True
+            yield chunk
+        if not seen:
+            raise InputError("empty", f"{shown}: no sound in it (zero samples)")
+
+
+def load(source: str | Path | bytes, rate: int, *, name: str | None = None) -> NDArray[np.float32]:
+    """The whole recording, (T,) float32 mono at `rate` Hz. For long files prefer `windows`.
+
+    Raises:
+        InputError: see `stream`.
+    """
+    return np.concatenate(list(stream(source, rate, name=name)))
+
+
+def windows(
+    source: str | Path | bytes, rate: int, seconds: float, hop: float, *, name: str | None = None
+) -> Iterator[AudioWindow]:
+    """Windows of `seconds`, one every `hop` seconds, holding no more than a window and a chunk in memory.
+
+    A recording shorter than one window gives one window of its own length. Where the windows do not end with the
+    recording, a last one is laid flush with the end, so every sample is heard once at least (for `hop <= seconds`) and
+    every window of a longer recording is full.
+
+    Raises:
+        InputError: see `stream`.
+    """
+    length, step = max(1, round(seconds * rate)), max(1, round(hop * rate))
+    held = np.zeros(0, np.float32)
+    origin = 0  # the place of held[0] in the recording
+    start = 0  # where the next window begins
+    for chunk in stream(source, rate, name=name):
+        held = np.concatenate([held, chunk])
+        while start + length <= origin + len(held):
+            at = start - origin
+            yield AudioWindow(start / rate, (start + length) / rate, held[at : at + length].copy())
+            start += step
+        # keep a window's length for the last one, and whatever the next one needs
+        drop = min(start, origin + len(held) - length) - origin
+        if drop > 0:
+            held, origin = held[drop:], origin + drop
+    total = origin + len(held)
+    covered = start - step + length if start else 0
+    if start < total and covered < total:
+        begin = max(0, total - length)
+        yield AudioWindow(begin / rate, total / rate, held[begin - origin :].copy())
+
+
+def level_db(samples: NDArray[np.float32]) -> float:
+    """The root-mean-square level in dB of full scale; -inf for digital silence."""
+    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
+    return 10.0 * float(np.log10(power)) if power > 0 else float("-inf")
+
+
+def _open(source: str | Path | bytes, shown: str, stack: contextlib.ExitStack) -> _Stream:
+    """Try libsndfile, then FFmpeg."""
+    if isinstance(source, bytes):
+        if not source:
+            raise InputError("empty", f"{shown}: zero bytes; nothing to hear")
+    else:
+        path = Path(source)
+        if path.is_dir() or not path.exists():
+            what = "is a folder, not a sound file" if path.is_dir() else "no such file; check the name"
+            raise InputError("not-found", f"{shown}: {what}")
+        try:
+            if path.stat().st_size == 0:
+                raise InputError("empty", f"{shown}: zero bytes; nothing to hear")
+            path.open("rb").close()
+        except OSError as error:
+            raise InputError(
+                "unreadable", f"{shown}: cannot be read ({error.strerror}); check its permissions"
+            ) from error
+    return _open_sndfile(source, stack) or _open_ffmpeg(source, shown, stack)
+
+
+def _handle(source: str | Path | bytes) -> Any:
+    return io.BytesIO(source) if isinstance(source, bytes) else str(source)
+
+
+def _open_sndfile(source: str | Path | bytes, stack: contextlib.ExitStack) -> _Stream | None:
+    """None where libsndfile does not know the format."""
+    import soundfile
+
+    try:
+        file = stack.enter_context(soundfile.SoundFile(_handle(source)))
+    except (soundfile.LibsndfileError, TypeError):
+        return None
+
+    def chunks() -> Iterator[NDArray[np.float32]]:
+        while len(block := file.read(CHUNK_SECONDS * file.samplerate, dtype="float32", always_2d=True)):
+            yield block.mean(axis=1, dtype=np.float32)
+
+    return _Stream(file.samplerate, chunks())
+
+
+def _open_ffmpeg(source: str | Path | bytes, shown: str, stack: contextlib.ExitStack) -> _Stream:
+    import av
+
+    unreadable = InputError("unreadable", f"{shown}: not a sound or video file that can be decoded; convert it to WAV")
+    try:
+        container = stack.enter_context(av.open(_handle(source), metadata_errors="ignore"))
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise unreadable from error
+    if not container.streams.audio:
+        if container.streams.video:
+            raise InputError("no-audio", f"{shown}: has pictures but no audio track; give a file with sound")
+        raise unreadable
+    track = container.streams.audio[0]
+    rate = int(track.rate or 0)
+    if not rate or not track.layout.nb_channels:
+        raise unreadable
+    # only the sample format changes here, and whatever a stream changes midway comes back to how it began
+    to_float = av.AudioResampler(format="fltp", layout=track.layout, rate=rate)
+
+    def chunks() -> Iterator[NDArray[np.float32]]:
+        held: list[NDArray[np.float32]] = []
+        count = 0
+        for frame in container.decode(track):
+            for part in to_float.resample(frame):
+                held.append(part.to_ndarray().mean(axis=0, dtype=np.float32))
+                count += len(held[-1])
+            if count >= CHUNK_SECONDS * rate:
+                yield np.concatenate(held)
+                held, count = [], 0
+        held.extend(part.to_ndarray().mean(axis=0, dtype=np.float32) for part in to_float.resample(None))
+        if held:
+            yield np.concatenate(held)
+
+    return _Stream(rate, chunks())
+
+
+def _checked(chunks: Iterator[NDArray[np.float32]], shown: str) -> Iterator[NDArray[np.float32]]:
+    """Turn a decoder's errors, and samples that are not numbers, into one clear line."""
+    import av
+    import soundfile
+
+    try:
+        for chunk in chunks:
+            if not np.isfinite(chunk).all():
+                raise InputError("corrupt", f"{shown}: samples that are not numbers; export the file again")
+            yield chunk
+    except (soundfile.LibsndfileError, av.FFmpegError, RuntimeError) as error:
+        raise InputError("corrupt", f"{shown}: damaged or cut off ({error}); export the file again") from error
