@@ -1,0 +1,48 @@
+"""The command table: what `clipkit --help` lists, and where each command lives."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from clipkit.cli.lazy import Entry, lazy_app
+
+_PICTURES = "Pictures"
+_MODELS = "Models and checks"
+
+COMMANDS = (
+    Entry("classify", "clipkit.cli.commands.classify", "Name what is in pictures, with your own labels.", _PICTURES),
+    Entry("bench", "clipkit.cli.commands.bench", "Measure accuracy and speed on labelled data.", _MODELS),
+)
+
+HELP = """Answers about pictures, video and sound with CLIP, without training anything.
+
+Start with [cyan]clipkit classify photo.jpg --labels cat,dog[/]. A small model is built in and works offline;
+[cyan]clipkit models list[/] shows larger ones.
+"""
+
+app = lazy_app(COMMANDS, HELP, context_settings={"help_option_names": ["-h", "--help"]})
+
+
+def _version(value: bool) -> None:
+    if value:
+        from clipkit import __version__
+
+        typer.echo(f"clipkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=HELP)
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def run() -> None:
+    """Run the command line and exit."""
+    app(prog_name="clipkit")

@@ -1,0 +1,74 @@
+"""From a stream of outcomes to records, a progress line and an exit code: the one way every command runs."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import typer
+
+from clipkit.cli.options import FormatName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from clipkit.cli.options import Common
+    from clipkit.results import Failure, Result
+
+HINT = (
+    "hint: the small built-in model answered; `clipkit models pull ViT-B-32` and `--model ViT-B-32` know far more "
+    "(--quiet hides this)"
+)
+
+
+def drive(
+    outcomes: Iterator[Result | Failure],
+    common: Common,
+    *,
+    columns: tuple[str, ...],
+    count: Callable[[], int | None] | None = None,
+    model: str | None = None,
+) -> None:
+    """Write every outcome, show progress on a terminal, and leave with the exit code.
+
+    Args:
+        outcomes: one an input, in order.
+        common: format, destination, quiet.
+        columns: the flat form's column names.
+        count: the number of inputs where it is cheap to know; asked only where progress is shown.
+        model: the id of the model that answers, for the hint.
+
+    Raises:
+        typer.Exit: 0 all done, 1 nothing worked, 3 some inputs failed.
+    """
+    from clipkit.output.progress import open_progress
+    from clipkit.output.writers import open_writer
+    from clipkit.results import Failure
+    from clipkit.settings import setting
+
+    format_name = FormatName(common.format or setting("format"))
+    done = failed = 0
+    show = not (common.quiet or common.no_progress)
+    with (
+        closing(outcomes),
+        open_writer(format_name.value, common.output, columns=columns) as writer,
+        open_progress(show=show, count=count) as progress,
+    ):
+        for outcome in outcomes:
+            if isinstance(outcome, Failure):
+                failed += 1
+            else:
+                done += 1
+            progress.hide_while(writer.write, outcome)
+            progress.advance()
+    if model == "builtin" and not common.quiet and sys.stderr.isatty():
+        sys.stderr.write(f"{HINT}\n")
+    raise typer.Exit(exit_code(done, failed))
+
+
+def exit_code(done: int, failed: int) -> int:
+    """0 all done, 1 nothing worked, 3 some inputs failed."""
+    if not done:
+        return 1
+    return 3 if failed else 0
