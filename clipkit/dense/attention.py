@@ -74,11 +74,13 @@ def polar_factor(m: Tensor, *, steps: int = POLAR_STEPS, eps: float = 1e-6) -> T
     for _ in range(steps):
         t = 0.5 * (3.0 * identity - z @ y)
         y, z = y @ t, t @ z
-    return m @ z / norm.sqrt()
+    factor: Tensor = m @ z / norm.sqrt()
+    return factor
 
 
 def _similarity(a: Tensor, b: Tensor) -> Tensor:
-    return (a * a.shape[-1] ** -0.5) @ b.transpose(-1, -2)
+    scaled: Tensor = (a * a.shape[-1] ** -0.5) @ b.transpose(-1, -2)
+    return scaled
 
 
 @lru_cache(maxsize=8)

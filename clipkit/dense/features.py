@@ -8,22 +8,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from clipkit.dense import methods
+from clipkit.models.clip import Clip
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from clipkit.models.clip import Preprocess
 
 MAX_SIDE = 2048
 
 
-class DenseClip(Protocol):
+class DenseClip(Clip, Protocol):
     """What dense features need of a model: the torch engine's `Clip` has it."""
-
-    @property
-    def id(self) -> str:
-        """The model's name, for messages."""
 
     @property
     def model(self) -> Any:
@@ -32,10 +28,6 @@ class DenseClip(Protocol):
     @property
     def torch_device(self) -> Any:
         """Where the module lives."""
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """Mean and deviation of the pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +122,7 @@ def dense_features(
         ModelError: the tower has no patch tokens, or the method does not fit it.
     """
     import torch
-    from torch.nn import functional as F
+    from torch.nn import functional
 
     from clipkit.dense.windows import average, lay
 
@@ -145,7 +137,9 @@ def dense_features(
             return window_tokens(clip, x, aligned, options).permute(0, 3, 1, 2)
 
         tokens = average(pixels, windows, encode, cell=aligned.patch)
-        return F.normalize(tokens.permute(1, 2, 0), dim=-1).cpu().numpy()
+        if flip:
+            tokens = (tokens + average(pixels.flip(2), windows, encode, cell=aligned.patch).flip(2)) / 2
+        return functional.normalize(tokens.permute(1, 2, 0), dim=-1).cpu().numpy()
 
 
 def dense_cosines(
@@ -180,12 +174,15 @@ def dense_cosines(
         def encode(x: Tensor) -> Tensor:
             return (window_tokens(clip, x, frame, options) @ text.T).permute(0, 3, 1, 2)
 
-        return average(pixels, windows, encode), pixels
+        cosines = average(pixels, windows, encode)
+        if options.flip:
+            cosines = (cosines + average(pixels.flip(2), windows, encode).flip(2)) / 2
+        return cosines, pixels
 
 
 def window_tokens(clip: DenseClip, pixels: Tensor, frame: Frame, options: DenseOptions) -> Tensor:
     """Patch tokens of equally large windows `(N, 3, H, W)`: `(N, h, w, D)` float32, L2-normalised."""
-    from torch.nn import functional as F
+    from torch.nn import functional
 
     from clipkit.dense import resnet, vit
 
@@ -193,14 +190,8 @@ def window_tokens(clip: DenseClip, pixels: Tensor, frame: Frame, options: DenseO
     tokens_of = vit.patch_tokens if frame.tower == "vit" else resnet.patch_tokens
     pixels = pixels.to(visual.conv1.weight.dtype)
 
-    def unit(x: Tensor) -> Tensor:
-        tokens = tokens_of(visual, x, frame.method.name, alpha=options.alpha, sigma=options.sigma)
-        return F.normalize(tokens.float(), dim=-1)
-
-    tokens = unit(pixels)
-    if options.flip:
-        tokens = (tokens + unit(pixels.flip(3)).flip(2)) / 2
-    return tokens
+    tokens = tokens_of(visual, pixels, frame.method.name, alpha=options.alpha, sigma=options.sigma)
+    return functional.normalize(tokens.float(), dim=-1)
 
 
 def working_size(height: int, width: int, frame: Frame, *, whole_patches: bool = False) -> tuple[int, int]:
@@ -220,14 +211,12 @@ def working_size(height: int, width: int, frame: Frame, *, whole_patches: bool =
     return side(height), side(width)
 
 
-def working_pixels(
-    clip: DenseClip, image: NDArray[np.uint8], frame: Frame, *, whole_patches: bool = False
-) -> Tensor:
+def working_pixels(clip: DenseClip, image: NDArray[np.uint8], frame: Frame, *, whole_patches: bool = False) -> Tensor:
     """The image at its working size, normalised by the model's mean and deviation: `(3, h, w)` on its device."""
     import torch
     from PIL import Image
 
-    height, width = working_size(*image.shape[:2], frame, whole_patches=whole_patches)
+    height, width = working_size(image.shape[0], image.shape[1], frame, whole_patches=whole_patches)
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
     normalized = clip.preprocess.normalize(np.asarray(resized)[None])[0]
     return torch.from_numpy(normalized).to(clip.torch_device)

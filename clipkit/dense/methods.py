@@ -75,7 +75,9 @@ def resolve(visual: Any, name: str, model: str) -> Method:
     if name == "auto":
         name = "maskclip" if kind == "resnet" else "scclip" if depth == _scclip_layers() else "pearl"
     method = METHODS[name]
-    fitting = [m.name for m in METHODS.values() if kind in m.towers and (m.name != "scclip" or depth == _scclip_layers())]
+    fitting = [
+        m.name for m in METHODS.values() if kind in m.towers and (m.name != "scclip" or depth == _scclip_layers())
+    ]
     if name not in fitting:
         why = "needs a ViT of twelve blocks" if name == "scclip" else f"does not fit a {kind}"
         raise ModelError(f"{model}: {name} {why}; with this model take one of: {', '.join(fitting)}")

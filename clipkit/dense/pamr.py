@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 STEPS = 10
 DILATIONS = (8, 16)
@@ -31,7 +31,7 @@ def refine(logits: Tensor, image: Tensor, *, steps: int = STEPS, dilations: tupl
     reach = max(dilations)
     height, width = current.shape[1:]
     for _ in range(steps):
-        padded = F.pad(current[None], (reach,) * 4, mode="replicate")[0]
+        padded = functional.pad(current[None], (reach,) * 4, mode="replicate")[0]
         mixed = torch.zeros_like(current)
         for weight, (dy, dx) in zip(weights, _shifts(dilations), strict=True):
             rows = slice(reach + dy, reach + dy + height)
@@ -48,7 +48,7 @@ def affinity(image: Tensor, dilations: tuple[int, ...] = DILATIONS) -> Tensor:
     """
     reach = max(dilations)
     height, width = image.shape[1:]
-    padded = F.pad(image[None], (reach,) * 4, mode="replicate")[0]
+    padded = functional.pad(image[None], (reach,) * 4, mode="replicate")[0]
 
     def at(dy: int, dx: int) -> Tensor:
         return padded[:, reach + dy : reach + dy + height, reach + dx : reach + dx + width]

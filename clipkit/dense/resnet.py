@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from clipkit.dense import vit
 
@@ -45,12 +45,12 @@ def patch_tokens(visual: Any, pixels: Tensor, method: str, *, alpha: float, sigm
     # Without attention there is no use for places: MaskCLIP's values leave the position embedding out.
     source = tokens if method == "maskclip" else placed
     q, k, v = (
-        projection(part).unflatten(2, (pool.num_heads, -1)).transpose(1, 2)
+        projection(part).reshape(*part.shape[:2], pool.num_heads, -1).transpose(1, 2)
         for projection, part in ((pool.q_proj, placed), (pool.k_proj, placed), (pool.v_proj, source))
     )
     attended = vit.mix(q, k, v, grid, method, alpha=alpha, sigma=sigma)
     projected: Tensor = pool.c_proj(attended.transpose(1, 2).flatten(2)[:, 1:])
-    return projected.unflatten(1, grid)
+    return projected.reshape(len(pixels), *grid, -1)
 
 
 def feature_map(visual: Any, pixels: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def local_pool(visual: Any, x: Tensor) -> Tensor:
     pool = visual.attnpool
     side = round((len(pool.positional_embedding) - 1) ** 0.5)
     before, after = (side - 1) // 2, side // 2
-    padded = F.pad(x, (before, after, before, after), mode="replicate")
+    padded = functional.pad(x, (before, after, before, after), mode="replicate")
     fields = padded.unfold(2, side, 1).unfold(3, side, 1)
     n, _, h, w = fields.shape[:4]
     fields = fields.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)

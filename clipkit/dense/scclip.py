@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from clipkit.dense import attention, vit
 
@@ -76,11 +76,11 @@ def repair(patches: Tensor, outliers: Tensor, grid: tuple[int, int]) -> Tensor:
         grid: `(h, w)`.
     """
     valid = (~outliers).to(patches.dtype).view(-1, 1, *grid)
-    image = patches.transpose(1, 2).unflatten(2, grid) * valid
+    image = patches.transpose(1, 2).reshape(len(patches), -1, *grid) * valid
     # An average pool counts nine cells; the ratio of two of them is the mean over the valid ones. The centre of an
     # outlier is itself invalid, so it adds nothing.
-    total = F.avg_pool2d(image, 3, stride=1, padding=1)
-    share = F.avg_pool2d(valid, 3, stride=1, padding=1)
+    total = functional.avg_pool2d(image, 3, stride=1, padding=1)
+    share = functional.avg_pool2d(valid, 3, stride=1, padding=1)
     mean = (total / share.clamp_min(1 / 18)).flatten(2).transpose(1, 2)
     replaced = outliers & (share.flatten(1) > 1 / 18)
     return torch.where(replaced[..., None], mean, patches)
@@ -106,5 +106,5 @@ def _attend(visual: Any, patches: Tensor, similarity: Tensor) -> Tensor:
 
 
 def _cosine(patches: Tensor) -> Tensor:
-    unit = F.normalize(patches, dim=-1)
+    unit = functional.normalize(patches, dim=-1)
     return unit @ unit.transpose(1, 2)

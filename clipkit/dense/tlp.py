@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 GRID = 80
 TEMPERATURE = 0.5
@@ -31,8 +31,8 @@ def refine(logits: Tensor, image: Tensor, text: Tensor) -> Tensor:
     height, width = logits.shape[1:]
     # About 80 cells a side, in whole pixels as the authors have it; adaptive pooling keeps the last, partial cells.
     grid = (height // max(1, round(height / GRID)), width // max(1, round(width / GRID)))
-    y = F.adaptive_avg_pool2d(logits.float(), grid)
-    small = F.adaptive_avg_pool2d(image.float(), grid)
+    y = functional.adaptive_avg_pool2d(logits.float(), grid)
+    small = functional.adaptive_avg_pool2d(image.float(), grid)
     probabilities = torch.softmax(y, dim=0)
     guide = text_guide(text.to(y.device).float())
     # p' G p' for each cell and its right and lower neighbour; G p once for all three.
@@ -45,12 +45,12 @@ def refine(logits: Tensor, image: Tensor, text: Tensor) -> Tensor:
     right = (edge(grey.diff(dim=1)) * right).clamp(max=1)
     down = (edge(grey.diff(dim=0)) * down).clamp(max=1)
     x = solve(y, confidence, right, down)
-    return F.interpolate(x[None], size=(height, width), mode="bilinear", align_corners=False)[0]
+    return functional.interpolate(x[None], size=(height, width), mode="bilinear", align_corners=False)[0]
 
 
 def text_guide(text: Tensor) -> Tensor:
     """How much classes speak for one another: row-normalised softmax(cosine / 0.5) + 10 I, `(Q, Q)`."""
-    unit = F.normalize(text, dim=-1)
+    unit = functional.normalize(text, dim=-1)
     guide = torch.softmax(unit @ unit.T / TEMPERATURE, dim=1)
     guide = guide + SELF * torch.eye(len(guide), device=guide.device)
     return guide / guide.sum(dim=1, keepdim=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from clipkit.dense import attention
 
@@ -44,7 +44,7 @@ def patch_tokens(visual: Any, pixels: Tensor, method: str, *, alpha: float, sigm
         patches = scclip.patch_tokens(visual, features, grid)
     else:
         patches = _last_block(visual, features[-1], grid, method, alpha=alpha, sigma=sigma)[:, 1:]
-    return head(visual, patches).unflatten(1, grid)
+    return head(visual, patches).reshape(len(pixels), *grid, -1)
 
 
 def embed(visual: Any, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -61,8 +61,8 @@ def resize_positions(positions: Tensor, trained: tuple[int, int], grid: tuple[in
     """Position embeddings `(1 + h0*w0, C)` resized bicubically to another grid; the class token's stays."""
     if grid == trained:
         return positions
-    image = positions[1:].T.unflatten(1, trained)[None].float()
-    image = F.interpolate(image, size=grid, mode="bicubic", align_corners=False)
+    image = positions[1:].T.reshape(1, -1, *trained).float()
+    image = functional.interpolate(image, size=grid, mode="bicubic", align_corners=False)
     return torch.cat([positions[:1], image[0].flatten(1).T.to(positions.dtype)])
 
 
@@ -80,7 +80,7 @@ def run_blocks(visual: Any, tokens: Tensor) -> list[Tensor]:
 
 def heads(attn: torch.nn.MultiheadAttention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of normalised tokens `(N, T, C)`: each `(N, heads, T, d)`."""
-    qkv = F.linear(x, attn.in_proj_weight, attn.in_proj_bias).unflatten(2, (3, attn.num_heads, -1))
+    qkv = functional.linear(x, attn.in_proj_weight, attn.in_proj_bias).reshape(*x.shape[:2], 3, attn.num_heads, -1)
     q, k, v = qkv.permute(2, 0, 3, 1, 4)
     return q, k, v
 
@@ -118,9 +118,7 @@ def mix(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int], method: str, *, 
     return weights.to(v.dtype) @ v
 
 
-def _last_block(
-    visual: Any, x: Tensor, grid: tuple[int, int], method: str, *, alpha: float, sigma: float
-) -> Tensor:
+def _last_block(visual: Any, x: Tensor, grid: tuple[int, int], method: str, *, alpha: float, sigma: float) -> Tensor:
     block = visual.transformer.resblocks[-1]
     attended = merge(block, mix(*heads(block.attn, block.ln_1(x)), grid, method, alpha=alpha, sigma=sigma))
     if method in {"clearclip", "naclip", "pearl"}:

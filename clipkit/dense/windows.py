@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ def average(
         maps = encode(crops).float()
         size = (crops.shape[2] // cell, crops.shape[3] // cell)
         if tuple(maps.shape[2:]) != size:
-            maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+            maps = functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
         if total is None:
             total = maps.new_zeros(maps.shape[1], height, width)
         for w, result in zip(some, maps, strict=True):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from open_clip.transformer import QuickGELU, VisionTransformer
 from seeded import seeded_picture, seeded_state
-from torch.nn import functional as F
+from torch.nn import functional
 
 from clipkit.dense import pamr, tlp, vit
 
@@ -53,9 +53,9 @@ def refinement_input():
     """The cosines, picture and text vectors the refinement goldens were made with."""
     rng = np.random.default_rng(5)
     text = torch.from_numpy(rng.normal(size=(6, 16)).astype(np.float32))
-    text = F.normalize(text + 0.8 * text[:1], dim=-1)
+    text = functional.normalize(text + 0.8 * text[:1], dim=-1)
     coarse = torch.from_numpy((0.1 * rng.normal(size=(1, 6, 10, 15))).astype(np.float32))
-    logits = F.interpolate(coarse, size=(160, 240), mode="bilinear", align_corners=False)[0]
+    logits = functional.interpolate(coarse, size=(160, 240), mode="bilinear", align_corners=False)[0]
     return logits, torch.from_numpy(seeded_picture(160, 240, seed=2)), text
 
 

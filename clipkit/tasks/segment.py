@@ -1,0 +1,143 @@
+"""`segment`: open-vocabulary semantic segmentation, a mask and its regions for every image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from clipkit.dense.decide import decide
+from clipkit.errors import InputError
+from clipkit.media.image import DEFAULT_MAX_PIXELS, open_image
+from clipkit.media.prefetch import prefetch
+from clipkit.results import Failure, header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from clipkit.dense.segmenter import Segmenter
+    from clipkit.dense.vocabulary import Vocabulary
+    from clipkit.media.paths import Source
+
+TASK = "segment"
+# Decoded pictures waiting for the model: a full-size photograph is tens of megabytes.
+AHEAD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentOptions:
+    """How maps become masks.
+
+    Attributes:
+        vocabulary: the classes of the mask.
+        threshold: probability under which a pixel is background; None takes the method's.
+        min_area: smallest share of the image a class may cover; smaller ones go to the next best class.
+        max_pixels: larger pictures are refused before decoding.
+    """
+
+    vocabulary: Vocabulary
+    threshold: float | None = None
+    min_area: float = 0.0
+    max_pixels: int = DEFAULT_MAX_PIXELS
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One class of one image: its share of the pixels, their mean probability, the box `(x0, y0, x1, y1)` around them."""
+
+    label: str
+    value: int
+    area: float
+    score: float
+    box: tuple[int, int, int, int]
+
+    def record(self) -> dict[str, Any]:
+        """The JSON object."""
+        return {
+            "label": self.label,
+            "area": round(self.area, 6),
+            "score": round(self.score, 6),
+            "box": list(self.box),
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation:
+    """The mask of one image.
+
+    `index` is `(H, W)`, value 0 background, value i `labels[i - 1]`; `segments` are the classes in it, largest first.
+    `mask` is the file the mask was written to, None where it was not written.
+    """
+
+    path: str
+    model: str
+    weights: str
+    labels: tuple[str, ...]
+    index: NDArray[np.uint8] | NDArray[np.uint16] = field(repr=False)
+    image: NDArray[np.uint8] = field(repr=False)
+    segments: tuple[Segment, ...] = ()
+    mask: str | None = None
+
+    columns: ClassVar[tuple[str, ...]] = ("path", "label", "area", "score", "x0", "y0", "x1", "y1")
+
+    def record(self) -> dict[str, Any]:
+        """The JSON object."""
+        return header(TASK, self.path, self.model, self.weights) | {
+            "mask": self.mask,
+            "segments": [segment.record() for segment in self.segments],
+        }
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """One row a class; one row with empty cells where there is none."""
+        if not self.segments:
+            yield (self.path, *[""] * 7)
+        for segment in self.segments:
+            yield (self.path, segment.label, round(segment.area, 6), round(segment.score, 6), *segment.box)
+
+
+def run(
+    inputs: Iterable[Source | Failure], options: SegmentOptions, segmenter: Segmenter, *, workers: int | None = None
+) -> Iterator[Segmentation | Failure]:
+    """One outcome an input, in order.
+
+    Args:
+        inputs: what to segment.
+        options: how maps become masks.
+        segmenter: who makes the maps; it was built with the same vocabulary.
+        workers: decoding threads; 0 decodes in the calling thread, None chooses by the machine.
+    """
+
+    def pixels(item: Source | Failure) -> NDArray[np.uint8] | Failure:
+        if isinstance(item, Failure):
+            return item
+        return np.asarray(open_image(item, max_pixels=options.max_pixels))
+
+    for item, image in prefetch(inputs, pixels, workers=workers, ahead=AHEAD):
+        if isinstance(item, Failure):
+            yield item.within(TASK, segmenter.id, segmenter.weights_hash)
+        elif isinstance(image, InputError):
+            yield Failure(item.name, image.kind, str(image)).within(TASK, segmenter.id, segmenter.weights_hash)
+        elif not isinstance(image, Failure):
+            yield segment(image, options, segmenter, path=item.name)
+
+
+def segment(image: NDArray[np.uint8], options: SegmentOptions, segmenter: Segmenter, *, path: str = "") -> Segmentation:
+    """Segment one `(H, W, 3)` RGB image."""
+    height, width = image.shape[:2]
+    threshold = segmenter.threshold if options.threshold is None else options.threshold
+    index, regions = decide(segmenter.maps(image), (height, width), threshold=threshold, min_area=options.min_area)
+    labels = options.vocabulary.labels
+    return Segmentation(
+        path=path,
+        model=segmenter.id,
+        weights=segmenter.weights_hash,
+        labels=labels,
+        index=index,
+        image=image,
+        segments=tuple(
+            Segment(labels[r.value - 1], r.value, r.pixels / (height * width), r.score, r.box) for r in regions
+        ),
+    )
