@@ -97,3 +97,50 @@ class Classification:
             yield (self.path, "", "", "")
         for rank, p in enumerate(self.predictions, 1):
             yield (self.path, rank, p.label, round(p.score, 6))
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAccuracy:
+    """Accuracy on the pictures of one class."""
+
+    label: str
+    count: int
+    top1: float
+    top5: float
+
+    def record(self) -> dict[str, Any]:
+        """The JSON object."""
+        return {"label": self.label, "count": self.count, "top1": round(self.top1, 6), "top5": round(self.top5, 6)}
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """What `bench zero-shot` measures: shares in [0, 1] over `count` pictures, and pictures a second."""
+
+    path: str
+    model: str
+    weights: str
+    top1: float
+    top5: float
+    per_class: tuple[ClassAccuracy, ...]
+    count: int
+    per_second: float
+    task: str = "bench zero-shot"
+
+    columns: ClassVar[tuple[str, ...]] = ("path", "label", "count", "top1", "top5")
+
+    def record(self) -> dict[str, Any]:
+        """The JSON object."""
+        return header(self.task, self.path, self.model, self.weights) | {
+            "top1": round(self.top1, 6),
+            "top5": round(self.top5, 6),
+            "per_class": [c.record() for c in self.per_class],
+            "count": self.count,
+            "per_second": round(self.per_second, 2),
+        }
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """One row a class, then one over all."""
+        for c in self.per_class:
+            yield (self.path, c.label, c.count, round(c.top1, 4), round(c.top5, 4))
+        yield (self.path, "all", self.count, round(self.top1, 4), round(self.top5, 4))

@@ -46,7 +46,9 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Replace the stub by the real command (also for shell completion of its options)."""
-        name, _, rest = super().resolve_command(ctx, args)
+        name, stub, rest = super().resolve_command(ctx, args)
+        if stub is None:  # a word that is no command, while completing
+            return name, stub, rest
         entry = next(entry for entry in self.table if entry.name == name)
         command = get_command(importlib.import_module(entry.module).app)
         command.name = name
@@ -83,6 +85,12 @@ def lazy_app(entries: tuple[Entry, ...], help_text: str, **kwargs: Any) -> typer
     app = typer.Typer(cls=group, help=help_text, no_args_is_help=True, rich_markup_mode="rich", **kwargs)
     app.callback(help=help_text)(_nothing)
     return app
+
+
+def examples(*pairs: tuple[str, str]) -> str:
+    """The epilog of a command's help: what each example is for, and the line to type."""
+    rows = [f"[dim]# {what}[/]\n[cyan]{line.replace('[', chr(92) + '[')}[/]" for what, line in pairs]
+    return "[bold]Examples[/]\n" + "\n".join(rows)
 
 
 def complain(message: str) -> None:

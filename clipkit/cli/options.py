@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from clipkit.tasks.images import ImageOptions
 
 SELECT = "Inputs"
 MODEL = "Model"
@@ -128,6 +131,14 @@ class Common:
     output: Path | None = None
     quiet: bool = False
     no_progress: bool = False
+
+
+def image_options(decode: DecodeName, max_pixels: int | None, batch_size: int, workers: int | None) -> ImageOptions:
+    """The shared reading options as the tasks take them."""
+    from clipkit.media.image import DEFAULT_MAX_PIXELS
+    from clipkit.tasks.images import ImageOptions
+
+    return ImageOptions(decode.value, max_pixels or DEFAULT_MAX_PIXELS, batch_size, workers)
 
 
 def split_labels(values: list[str] | None) -> str | list[str] | None:

@@ -16,9 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
+    from PIL import Image
 
     from clipkit.media.paths import Source
     from clipkit.models.clip import Clip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A picture that is in memory already: its name in records, and the image."""
+
+    name: str
+    image: Image.Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +48,20 @@ class ImageOptions:
 
 
 def embed_images(
-    inputs: Iterable[Source | Failure], clip: Clip, options: ImageOptions
-) -> Iterator[tuple[Source, NDArray[np.float32]] | Failure]:
+    inputs: Iterable[Source | Picture | Failure], clip: Clip, options: ImageOptions
+) -> Iterator[tuple[Source | Picture, NDArray[np.float32]] | Failure]:
     """One outcome an input, in order: the source and its (D,) unit embedding, or the failure.
 
     At most a batch of crops and the decoding window are in memory, whatever the number of inputs.
     """
-    pending: list[tuple[Source, NDArray[np.uint8]] | Failure] = []
+    pending: list[tuple[Source | Picture, NDArray[np.uint8]] | Failure] = []
     waiting = 0
 
-    def crop(item: Source | Failure) -> NDArray[np.uint8] | Failure:
+    def crop(item: Source | Picture | Failure) -> NDArray[np.uint8] | Failure:
         if isinstance(item, Failure):
             return item
+        if isinstance(item, Picture):
+            return clip.preprocess.crop(item.image)
         image = open_image(item, decode=options.decode, min_side=min_side(clip), max_pixels=options.max_pixels)
         return clip.preprocess.crop(image)
 
@@ -74,8 +85,8 @@ def min_side(clip: Clip) -> int | None:
 
 
 def _flush(
-    pending: list[tuple[Source, NDArray[np.uint8]] | Failure], clip: Clip
-) -> Iterator[tuple[Source, NDArray[np.float32]] | Failure]:
+    pending: list[tuple[Source | Picture, NDArray[np.uint8]] | Failure], clip: Clip
+) -> Iterator[tuple[Source | Picture, NDArray[np.float32]] | Failure]:
     crops = [item[1] for item in pending if not isinstance(item, Failure)]
     if crops:
         embeddings = iter(clip.encode_images(clip.preprocess.normalize(np.stack(crops))))

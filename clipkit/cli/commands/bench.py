@@ -1,0 +1,9 @@
+"""`clipkit bench`: a group, one module a measurement."""
+
+from clipkit.cli.lazy import Entry, lazy_app
+
+COMMANDS = (
+    Entry("zero-shot", "clipkit.cli.commands.bench_zero_shot", "Accuracy of classify on class folders or a CSV."),
+)
+
+app = lazy_app(COMMANDS, "Measure accuracy and speed on labelled data.")
