@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @overload
-def classify(
+def classify(  # type: ignore[overload-overlap]  # str and bytes are iterables too; the first overload takes them
     images: ImageLike,
     labels: str | Sequence[str],
     *,
@@ -139,8 +139,8 @@ def _input(image: Any, name: str) -> Source | Picture:
 
     if isinstance(image, Image.Image):
         return Picture(name, to_rgb(image))
-    shape = getattr(image, "shape", ())
-    if len(shape) != 3 or shape[2] != 3 or str(getattr(image, "dtype", "")) != "uint8":
+    shape: tuple[int, ...] = getattr(image, "shape", ())
+    if len(shape) != 3 or shape[-1] != 3 or str(getattr(image, "dtype", "")) != "uint8":
         raise UsageError(
             f"{name}: expected a path, bytes, a PIL image or an (H, W, 3) uint8 array, not {type(image).__name__} {shape}"
         )

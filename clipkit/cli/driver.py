@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import typer
@@ -51,17 +50,20 @@ def drive(
     done = failed = 0
     show = not (common.quiet or common.no_progress)
     with (
-        closing(outcomes),
         open_writer(format_name.value, common.output, columns=columns) as writer,
         open_progress(show=show, count=count) as progress,
     ):
-        for outcome in outcomes:
-            if isinstance(outcome, Failure):
-                failed += 1
-            else:
-                done += 1
-            progress.hide_while(writer.write, outcome)
-            progress.advance()
+        try:
+            for outcome in outcomes:
+                if isinstance(outcome, Failure):
+                    failed += 1
+                else:
+                    done += 1
+                progress.hide_while(writer.write, outcome)
+                progress.advance()
+        finally:
+            # Stop decoding threads now, not when the generator is collected.
+            getattr(outcomes, "close", lambda: None)()
     if model == "builtin" and not common.quiet and sys.stderr.isatty():
         sys.stderr.write(f"{HINT}\n")
     raise typer.Exit(exit_code(done, failed))

@@ -7,6 +7,7 @@ the one place where errors become exit codes.
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class LazyGroup(TyperGroup):
         entry = next(entry for entry in self.table if entry.name == name)
         command = get_command(importlib.import_module(entry.module).app)
         command.name = name
+        command.help = reflowed(command.help or "")
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -91,6 +93,12 @@ def examples(*pairs: tuple[str, str]) -> str:
     """The epilog of a command's help: what each example is for, and the line to type."""
     rows = [f"[dim]# {what}[/]\n[cyan]{line.replace('[', chr(92) + '[')}[/]" for what, line in pairs]
     return "[bold]Examples[/]\n" + "\n".join(rows)
+
+
+def reflowed(text: str) -> str:
+    """Help text with each paragraph on one line, for the terminal to wrap; indented blocks stay."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(p if "\n " in p else " ".join(p.split()) for p in paragraphs)
 
 
 def complain(message: str) -> None:

@@ -48,15 +48,19 @@ def class_scores(
     cosine = (images @ flat.T).reshape(len(images), templates, queries)
     cosine = classes.best_of_class(cosine)  # (N, T, C)
     if scoring == "cosine":
-        return cosine.mean(axis=1)
+        return _over_templates(cosine)
     if scoring == "softmax":
-        return softmax(logit_scale * cosine).mean(axis=1)
+        return _over_templates(softmax(logit_scale * cosine))
     if logit_bias is not None:
         logits = logit_scale * cosine + logit_bias
     else:
         assert neutral is not None, "sigmoid scores of a model without a bias need a neutral prompt"
         logits = logit_scale * (cosine - (images @ neutral)[:, None, None])
-    return sigmoid(logits).mean(axis=1)
+    return _over_templates(sigmoid(logits))
+
+
+def _over_templates(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(scores.mean(axis=1), np.float32)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from clipkit.media.paths import Source
     from clipkit.models.clip import Clip
+    from clipkit.tasks.images import Picture
 
 TASK = "classify"
 NEUTRAL = Label("something", ("something",))
