@@ -9,19 +9,24 @@ import itertools
 import os
 import shutil
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from clipkit.errors import OutputError, UsageError
 from clipkit.output.folder_names import FolderNames
+from clipkit.results import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from clipkit.results import Classification
 
 How = Literal["copy", "hardlink", "symlink", "move"]
 Action = Literal["copied", "hardlinked", "symlinked", "moved", "present", "skipped"]
 
+_NAME_BYTES = 255
 _DONE: dict[How, Action] = {"copy": "copied", "hardlink": "hardlinked", "symlink": "symlinked", "move": "moved"}
 
 
@@ -49,7 +54,7 @@ class Sorter:
         self,
         directory: Path,
         *,
-        how: How = "copy",
+        action: How = "copy",
         labels: Sequence[str] = (),
         inputs: Sequence[str] = (),
     ) -> None:
@@ -57,7 +62,7 @@ class Sorter:
 
         Args:
             directory: the parent of the label folders.
-            how: `copy` keeps the sources; `move` is for when the user asked for it in so many words.
+            action: `copy` keeps the sources; `move` is for when the user asked for it in so many words.
             labels: in their order, so that folder names do not depend on which picture comes first.
             inputs: what the user named; its folders must not overlap with `directory`.
 
@@ -73,8 +78,16 @@ class Sorter:
                     "choose a folder outside"
                 )
         self._directory = directory
-        self._how: How = how
+        self._how: How = action
+        self.counts: Counter[Action] = Counter()
         self._folders = FolderNames(labels)
+
+    def sorted(self, outcomes: Iterator[Classification | Failure]) -> Iterator[Classification | Failure]:
+        """Pass outcomes on unchanged, each after its file is in place; failures go nowhere. `counts` says what was done."""
+        for outcome in outcomes:
+            if not isinstance(outcome, Failure):
+                self.counts[self.file(outcome.path, outcome.label).action] += 1
+            yield outcome
 
     def file(self, name: str, label: str | None) -> Filed:
         """Put one input in its label's folder.
@@ -97,7 +110,7 @@ class Sorter:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for number in itertools.count(1):
-                target = folder / (source.name if number == 1 else f"{source.stem}-{number}{source.suffix}")
+                target = folder / _numbered(source, number)
                 if os.path.lexists(target):
                     if self._same(source, target):
                         return Filed(name, target, "present")
@@ -131,6 +144,14 @@ class Sorter:
         if placed and self._how == "move":
             source.unlink()
         return placed
+
+
+def _numbered(source: Path, number: int) -> str:
+    if number == 1:
+        return source.name
+    ending = f"-{number}{source.suffix}"
+    stem = os.fsencode(source.stem)[: _NAME_BYTES - len(os.fsencode(ending))]
+    return os.fsdecode(stem) + ending
 
 
 def _claim(make: Callable[[], None]) -> bool:
