@@ -28,6 +28,7 @@ class FormatName(StrEnum):
     auto = "auto"
     table = "table"
     jsonl = "jsonl"
+    json = "json"
     csv = "csv"
     tsv = "tsv"
 

@@ -50,7 +50,9 @@ class ClassifyOptions:
     images: ImageOptions = field(default_factory=ImageOptions)
 
 
-def run(inputs: Iterable[Source | Failure], options: ClassifyOptions, clip: Clip) -> Iterator[Classification | Failure]:
+def run(
+    inputs: Iterable[Source | Picture | Failure], options: ClassifyOptions, clip: Clip
+) -> Iterator[Classification | Failure]:
     """One outcome an input, in order."""
     scorer = Scorer(clip, options)
     for outcome in embed_images(inputs, clip, options.images):

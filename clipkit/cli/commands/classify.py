@@ -98,14 +98,8 @@ def classify(
     averaged text vector is compared with the picture. Scores are probabilities over your labels, so name
     all that can occur.
     """
-    from clipkit.cli.driver import drive
-    from clipkit.media.paths import count, expand
-    from clipkit.models.loader import load_clip
     from clipkit.prompts.labels import load_labels
     from clipkit.prompts.templates import load_templates
-    from clipkit.results import Classification
-    from clipkit.settings import setting
-    from clipkit.tasks.classify import ClassifyOptions, run
 
     if not inputs and files_from is None:
         raise UsageError("no pictures given; name files or folders, - for stdin, or --files-from FILE")
@@ -113,9 +107,19 @@ def classify(
         raise UsageError(f"--multi-label means --score sigmoid; it does not go with --score {score}")
     if move and sort_into is None:
         raise UsageError("--move needs --sort-into DIR")
+    names = load_labels(opt.split_labels(labels), labels_file)
+    prompts = load_templates(templates)
+
+    from clipkit.cli.driver import drive
+    from clipkit.media.paths import count, expand
+    from clipkit.models.loader import load_clip
+    from clipkit.results import Classification
+    from clipkit.settings import setting
+    from clipkit.tasks.classify import ClassifyOptions, run
+
     options = ClassifyOptions(
-        labels=load_labels(opt.split_labels(labels), labels_file),
-        templates=load_templates(templates),
+        labels=names,
+        templates=prompts,
         reduction=reduce.value,
         scoring="sigmoid" if multi_label else (score or ScoringName.softmax).value,
         top_k=top_k or None,
