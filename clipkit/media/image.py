@@ -20,6 +20,7 @@ from clipkit.media import sniff
 from clipkit.media.damage import explain
 from clipkit.media.paths import Source
 from clipkit.media.pixels import to_rgb, upright
+from clipkit.media.png import essential
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,11 +81,25 @@ def open_image(
 def _decoded(
     stream: IO[bytes], decoder: sniff.Decoder, decode: Decode, min_side: int | None, max_pixels: int
 ) -> Image.Image:
-    factory = _heif() if decoder is sniff.HEIF else decoder.load()
     try:
-        image: Image.Image = factory(stream, "")
+        return _pixels(stream, decoder, decode, min_side, max_pixels)
+    except InputError:
+        raise
     except Exception as error:  # noqa: BLE001  a decoder may raise anything on damaged data
-        explain(error, stream, decoder)
+        if decoder is not sniff.PNG:
+            explain(error, stream, decoder)
+    slim = essential(stream)
+    try:
+        return _pixels(slim, decoder, decode, min_side, max_pixels)
+    except Exception as error:  # noqa: BLE001  likewise
+        explain(error, slim, decoder)
+
+
+def _pixels(
+    stream: IO[bytes], decoder: sniff.Decoder, decode: Decode, min_side: int | None, max_pixels: int
+) -> Image.Image:
+    factory = _heif() if decoder is sniff.HEIF else decoder.load()
+    image: Image.Image = factory(stream, "")
     pixels = image.width * image.height
     if pixels > max_pixels:
         raise InputError(
@@ -96,14 +111,11 @@ def _decoded(
         image.draft(None, (DRAFT_MARGIN * min_side, DRAFT_MARGIN * min_side))
     guard = _one_large_at_a_time if image.width * image.height > _LARGE_PIXELS else contextlib.nullcontext()
     with guard:
-        try:
-            image.load()
-            rgb = to_rgb(image)
-            if rgb is image:  # a plain Image that shares the pixels and has let go of the file
-                rgb = image._new(image.im)  # noqa: SLF001
-            rgb = upright(rgb, _orientation(image))
-        except Exception as error:  # noqa: BLE001  likewise
-            explain(error, stream, decoder)
+        image.load()
+        rgb = to_rgb(image)
+        if rgb is image:  # a plain Image that shares the pixels and has let go of the file
+            rgb = image._new(image.im)  # noqa: SLF001
+        rgb = upright(rgb, _orientation(image))
     rgb.info = {}  # the orientation is applied: nobody downstream may apply it again
     return rgb
 

@@ -242,13 +242,20 @@ def _entries(folder: str) -> Iterator[tuple[str, bool, bool] | Failure]:
     """(name, is a folder, is a link) of a folder's visible entries, sorted by name."""
     try:
         with os.scandir(folder) as scan:
-            entries = sorted((e.name, e.is_dir(), e.is_symlink()) for e in scan if not e.name.startswith("."))
+            entries = sorted((e.name, _is_folder(e), e.is_symlink()) for e in scan if not e.name.startswith("."))
     except OSError as error:
         kind = "permission" if isinstance(error, PermissionError) else "unreadable"
         yield Failure(folder, kind, f"the folder cannot be read: {error.strerror}")
         return
     for name, is_folder, is_link in entries:
         yield os.path.join(folder, name), is_folder, is_link  # noqa: PTH118
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads back to itself
+        return False
 
 
 def _any_file(folder: str) -> list[str]:
