@@ -13,6 +13,7 @@ _MODELS = "Models and checks"
 
 COMMANDS = (
     Entry("classify", "clipkit.cli.commands.classify", "Name what is in pictures, with your own labels.", _PICTURES),
+    Entry("segment", "clipkit.cli.commands.segment", "Name the things in pictures and get their masks.", _PICTURES),
     Entry("bench", "clipkit.cli.commands.bench", "Measure accuracy and speed on labelled data.", _MODELS),
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clipkit.dense.features import DenseClip
     from clipkit.dense.vocabulary import Vocabulary
 
-Refinement = Literal["none", "tlp", "pamr"]
+REFINEMENTS = ("auto", "none", "tlp", "pamr")
 # Elements of the maps that are refined: larger images are refined smaller, then enlarged (float32: 128 MB).
 REFINED = 32_000_000
 
@@ -46,10 +46,10 @@ class Segmenter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ClipOptions:
-    """How CLIP segments. `scale` None takes the method's; see `DenseOptions` for the rest of the frame."""
+    """How CLIP segments. `refine` is one of `REFINEMENTS` (auto is tlp), `scale` None takes the method's."""
 
     dense: DenseOptions = field(default_factory=DenseOptions)
-    refine: Refinement = "none"
+    refine: str = "auto"
     scale: float | None = None
     templates: tuple[str, ...] = field(default_factory=load_templates)
 
@@ -69,10 +69,11 @@ class ClipSegmenter:
             ModelError: the image tower has no patch tokens, or the method does not fit it.
             UsageError: an unknown refinement.
         """
-        if options.refine not in get_args(Refinement):
-            raise UsageError(f"unknown refinement {options.refine!r}; known: {', '.join(get_args(Refinement))}")
+        if options.refine not in REFINEMENTS:
+            raise UsageError(f"unknown refinement {options.refine!r}; known: {', '.join(REFINEMENTS)}")
         self.clip = clip
         self.options = options
+        self.refine = "tlp" if options.refine == "auto" else options.refine
         self.vocabulary = vocabulary
         self.frame = settle(clip, options.dense)
         self.scale = self.frame.method.scale if options.scale is None else options.scale
@@ -96,7 +97,7 @@ class ClipSegmenter:
     def maps(self, image: NDArray[np.uint8]) -> Maps:
         """Scaled logits, one map a query."""
         cosines, _ = dense_cosines(self.clip, image, self.vectors, self.options.dense)
-        if self.options.refine != "none":
+        if self.refine != "none":
             cosines = self._refined(cosines, image)
         return Maps(cosines * self.scale, self.vocabulary.owners)
 
@@ -117,6 +118,6 @@ class ClipSegmenter:
         pixels = torch.from_numpy(self.clip.preprocess.normalize(np.asarray(picture)[None])[0]).to(cosines.device)
         with torch.inference_mode():
             logits = functional.interpolate(cosines[None], size=size, mode="bilinear", align_corners=False)[0]
-            if self.options.refine == "pamr":
+            if self.refine == "pamr":
                 return pamr.refine(logits, pixels)
             return tlp.refine(logits, pixels, torch.from_numpy(self.vectors).to(cosines.device))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from clipkit.errors import InputError
 from clipkit.files import atomic_write
+from clipkit.output.folder_names import folder_name
 from clipkit.output.palette import palette
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Stems:
     def stem(self, path: str) -> str:
         """The next free name for this input."""
         name = re.split(r"[/\\]", path)[-1]
-        base = slug(name.rpartition(".")[0] or name) if path != "-" else "stdin"
+        base = "stdin" if path == "-" else folder_name(name.rpartition(".")[0] or name)
         while True:
             self._seen[base.casefold()] += 1
             times = self._seen[base.casefold()]
@@ -43,12 +44,6 @@ class Stems:
             if stem.casefold() not in self._taken:
                 self._taken.add(stem.casefold())
                 return stem
-
-
-def slug(text: str) -> str:
-    """Text as part of a file name: separators and control characters become `_`; never empty, never hidden."""
-    cleaned = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]', "_", text).strip(" .")
-    return cleaned.encode()[:120].decode(errors="ignore") or "_"
 
 
 def write_index(path: Path, index: Index, count: int) -> None:

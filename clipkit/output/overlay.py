@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from clipkit.output.annotations import Region
+    from clipkit.output.exchange import Region
 
     Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

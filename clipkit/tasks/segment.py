@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from clipkit.dense.decide import decide
-from clipkit.errors import InputError
+from clipkit.dense.features import DenseOptions
+from clipkit.dense.segmenter import ClipOptions, ClipSegmenter
+from clipkit.errors import InputError, UsageError
 from clipkit.media.image import DEFAULT_MAX_PIXELS, open_image
 from clipkit.media.prefetch import prefetch
+from clipkit.models.loader import load_clip
+from clipkit.prompts.templates import load_templates
 from clipkit.results import Failure, header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -25,6 +31,11 @@ if TYPE_CHECKING:
 TASK = "segment"
 # Decoded pictures waiting for the model: a full-size photograph is tens of megabytes.
 AHEAD = 2
+PIPELINES = {
+    "groupvit": "clipkit.models.groupvit",
+    "lseg": "clipkit.models.lseg",
+    "clipseg": "clipkit.models.clipseg",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,57 @@ class SegmentOptions:
     threshold: float | None = None
     min_area: float = 0.0
     max_pixels: int = DEFAULT_MAX_PIXELS
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who segments, and how.
+
+    Attributes:
+        method: `auto`, a key of `clipkit.dense.methods.METHODS`, or a key of `PIPELINES`.
+        dense: size, window, stride and flip of the CLIP methods; its `method` is not read.
+        refine: `auto`, `none`, `tlp` or `pamr`, for the CLIP methods.
+        scale: multiplier of cosines before the softmax; None takes the method's.
+        templates: prompt templates of the CLIP methods.
+        weights: weights of a pipeline that are not in the hub's cache.
+        model, device, precision: as `load_clip` takes them.
+    """
+
+    method: str = "auto"
+    dense: DenseOptions = field(default_factory=DenseOptions)
+    refine: str = "auto"
+    scale: float | None = None
+    templates: tuple[str, ...] = field(default_factory=load_templates)
+    weights: Path | None = None
+    model: str | None = None
+    device: str | None = None
+    precision: str | None = None
+
+
+def open_segmenter(choice: Choice, vocabulary: Vocabulary) -> Segmenter:
+    """Load what the choice names.
+
+    Raises:
+        UsageError: options that do not go together.
+        ModelUnavailableError: weights or an optional package are missing.
+        ModelError: the weights do not fit, or the model's image tower gives no patch answers.
+    """
+    if choice.method in PIPELINES:
+        if choice.refine not in {"auto", "none"}:
+            raise UsageError(f"--refine {choice.refine} is for the CLIP methods; {choice.method} has its own decoder")
+        pipeline = import_module(PIPELINES[choice.method])
+        opened: Segmenter = pipeline.load(vocabulary, weights=choice.weights, model=choice.model, device=choice.device)
+        return opened
+    if choice.weights is not None:
+        raise UsageError(f"--weights is for {', '.join(PIPELINES)}; name a CLIP model with --model")
+    clip = load_clip(choice.model, choice.device, choice.precision, engine="torch")
+    options = ClipOptions(
+        dense=replace(choice.dense, method=choice.method),
+        refine=choice.refine,
+        scale=choice.scale,
+        templates=choice.templates,
+    )
+    return ClipSegmenter(clip, vocabulary, options)
 
 
 @dataclass(frozen=True, slots=True)
