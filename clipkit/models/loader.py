@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Literal, overload
 
-from clipkit.errors import UsageError
+from clipkit.errors import ModelUnavailableError, UsageError
 from clipkit.models import catalog
 from clipkit.models.device import check_precision, resolve_device
 from clipkit.models.locate import locate
@@ -59,12 +59,16 @@ def load_clip(
     ref = catalog.resolve(setting("model", name))
     place = "cpu" if engine == "onnx" and device == "auto" else resolve_device(device, small=ref.kind == "builtin")
     graph = engine == "onnx" or (engine == "auto" and place == "cpu" and precision in {"auto", "fp32"})
-    key = (ref.id, "onnx" if graph and _has_graph(ref) else "torch", place, precision)
-    if engine == "onnx" and (key[1] != "onnx" or place != "cpu" or precision not in {"auto", "fp32"}):
-        raise UsageError(
-            f"{ref.id} has no ONNX graph for {place}, {precision}: `clipkit models export {ref.id}` writes one "
-            "for the CPU in fp32, or use --engine torch"
-        )
+    if engine == "onnx" and (place != "cpu" or precision not in {"auto", "fp32"}):
+        raise UsageError(f"the onnx engine computes on the cpu in fp32, not on {place} in {precision}")
+    key = (
+        ref.id,
+        "onnx" if graph and _has_graph(ref) else "torch",
+        place,
+        "fp32" if place == "cpu" and precision == "auto" else precision,
+    )
+    if engine == "onnx" and key[1] != "onnx":
+        raise ModelUnavailableError(f"{ref.id} has no ONNX graph: `clipkit models export {ref.id}` writes one")
     with _lock:
         found = _built.get(key)
         lock = _locks.setdefault(key, threading.Lock())
@@ -83,13 +87,21 @@ def forget_models() -> None:
 
 
 def _has_graph(ref: catalog.ModelRef) -> bool:
-    del ref
-    return False
+    """Whether a graph set of exactly these weights is here."""
+    from clipkit.models.onnx_engine import META, graph_folder
+
+    if ref.kind == "builtin":
+        return (catalog.BUILTIN_DIR / META).is_file()
+    return (graph_folder(ref, locate(ref).weights) / META).is_file()
 
 
 def _build(ref: catalog.ModelRef, key: _Key) -> Clip:
-    _, _, device, precision = key
-    located = locate(ref)
+    _, engine, device, precision = key
+    if engine == "onnx":
+        from clipkit.models.onnx_engine import OnnxClip, graph_folder
+
+        folder = catalog.BUILTIN_DIR if ref.kind == "builtin" else graph_folder(ref, locate(ref).weights)
+        return OnnxClip(folder, ref.id)
     from clipkit.models.torch_engine import load_torch
 
-    return load_torch(located, device, precision)
+    return load_torch(locate(ref), device, precision)

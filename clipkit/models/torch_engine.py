@@ -75,7 +75,7 @@ class TorchClip:
         self.dtype = torch_dtype(precision)
         visual: Any = model.visual
         self.preprocess: Preprocess = make_preprocess(visual.preprocess_cfg, visual.preprocess_cfg["size"])
-        self._trim = trimmable(model)
+        self.trims_tokens = trimmable(model)
         scale: Any = model.logit_scale
         bias: Any = getattr(model, "logit_bias", None)
         self.logit_scale = float(scale.detach().float().exp().reshape(-1)[0])
@@ -102,9 +102,9 @@ class TorchClip:
         tokens = self.tokenize(texts)
         out = np.empty((len(texts), self.embed_dim), np.float32)
         with torch.inference_mode():
-            for rows, batch in bpe.trimmed_batches(tokens, _TEXT_BATCH, trim=self._trim):
+            for rows, batch in bpe.trimmed_batches(tokens, _TEXT_BATCH, trim=self.trims_tokens):
                 ids = torch.from_numpy(batch).to(self.torch_device)
-                found = encode_trimmed(self.model, ids) if self._trim else self.model.encode_text(ids)  # type: ignore[operator]
+                found = encode_trimmed(self.model, ids) if self.trims_tokens else self.model.encode_text(ids)  # type: ignore[operator]
                 out[rows] = self._numpy(found, normalize=normalize)
         return out
 
