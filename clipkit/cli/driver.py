@@ -28,6 +28,7 @@ def drive(
     columns: tuple[str, ...],
     count: Callable[[], int | None] | None = None,
     model: str | None = None,
+    percent: bool = True,
 ) -> None:
     """Write every outcome, show progress on a terminal, and leave with the exit code.
 
@@ -37,6 +38,7 @@ def drive(
         columns: the flat form's column names.
         count: the number of inputs where it is cheap to know; asked only where progress is shown.
         model: the id of the model that answers, for the hint.
+        percent: tables show scores as percentages (they are probabilities).
 
     Raises:
         typer.Exit: 0 all done, 1 nothing worked, 3 some inputs failed.
@@ -50,7 +52,7 @@ def drive(
     done = failed = 0
     show = not (common.quiet or common.no_progress)
     with (
-        open_writer(format_name.value, common.output, columns=columns) as writer,
+        open_writer(format_name.value, common.output, columns=columns, percent=percent) as writer,
         open_progress(show=show, count=count) as progress,
     ):
         try:

@@ -99,7 +99,12 @@ LabelList = Annotated[
 LabelsFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Read labels from FILE, one a line.")]
 Templates = Annotated[
     str,
-    typer.Option(metavar="SET|FILE|TEXT", help="imagenet (80), simple (7), photo, none, a file, or text with {}."),
+    typer.Option(
+        "--templates",
+        "-t",
+        metavar="SET|FILE|TEXT",
+        help="imagenet (80), simple (7), photo, none, a file, or text with {}.",
+    ),
 ]
 Reduce = Annotated[
     ReductionName,

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SOUND = (".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
-FFMPEG = (".m4a", ".aac", ".wma", ".ac3", ".amr", ".mka", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg")
-EXTENSIONS = frozenset(SOUND + FFMPEG)
-"""What a folder is searched for; a file named outright is tried whatever its extension."""
-
 CHUNK_SECONDS = 8
 MIN_RATE, MAX_RATE = 100, 1_536_000
 """Rates outside come from damaged headers, and would ask for absurd filters."""
@@ -49,46 +44,46 @@ class _Stream:
     chunks: Iterator[NDArray[np.float32]]
 
 
-def stream(source: str | Path | bytes, rate: int, *, name: str | None = None) -> Iterator[NDArray[np.float32]]:
+def stream(source: str | Path | bytes, rate: int) -> Iterator[NDArray[np.float32]]:
     """Decode, mix to mono (the mean of the channels) and resample, a few seconds at a time.
 
     Args:
         source: a path, or a file's bytes.
         rate: the wanted sample rate in Hz.
-        name: what error messages call the file; the path itself by default.
 
     Yields:
         (T,) float32 chunks in file order, about [-1, 1] (a float file may go beyond).
 
     Raises:
-        InputError: `not-found`, `unreadable`, `no-audio`, `empty` (no samples) or `corrupt` (damaged on the way).
+        InputError: `not_found`, `is_directory`, `permission`, `unreadable`, `not_audio` (nothing that decodes),
+            `no_audio` (pictures only), `empty` (no samples) or `corrupt` (damaged on the way).
     """
-    shown = name or ("-" if isinstance(source, bytes) else str(source))
     with contextlib.ExitStack() as stack:
-        opened = _open(source, shown, stack)
+        opened = _open(source, stack)
         if not MIN_RATE <= opened.rate <= MAX_RATE:
-            raise InputError(
-                "corrupt", f"{shown}: a sample rate of {opened.rate} Hz cannot be right; re-encode the file"
-            )
+            raise InputError("corrupt", f"a sample rate of {opened.rate} Hz cannot be right; export the file again")
         seen = False
-        for chunk in resample(_checked(opened.chunks, shown), opened.rate, rate):
+        for chunk in resample(_checked(opened.chunks), opened.rate, rate):
             seen = True
             yield chunk
         if not seen:
-            raise InputError("empty", f"{shown}: no sound in it (zero samples)")
+            raise InputError("empty", "there is no sound in it (0 samples)")
 
 
-def load(source: str | Path | bytes, rate: int, *, name: str | None = None) -> NDArray[np.float32]:
+def load(source: str | Path | bytes, rate: int) -> NDArray[np.float32]:
     """The whole recording, (T,) float32 mono at `rate` Hz. For long files prefer `windows`.
 
     Raises:
         InputError: see `stream`.
     """
-    return np.concatenate(list(stream(source, rate, name=name)))
+    return np.concatenate(list(stream(source, rate)))
 
 
 def windows(
-    source: str | Path | bytes, rate: int, seconds: float, hop: float, *, name: str | None = None
+    source: str | Path | bytes,
+    rate: int,
+    seconds: float,
+    hop: float,
 ) -> Iterator[AudioWindow]:
     """Windows of `seconds`, one every `hop` seconds, holding no more than a window and a chunk in memory.
 
@@ -103,7 +98,7 @@ def windows(
     held = np.zeros(0, np.float32)
     origin = 0  # the place of held[0] in the recording
     start = 0  # where the next window begins
-    for chunk in stream(source, rate, name=name):
+    for chunk in stream(source, rate):
         held = np.concatenate([held, chunk])
         while start + length <= origin + len(held):
             at = start - origin
@@ -126,25 +121,30 @@ def level_db(samples: NDArray[np.float32]) -> float:
     return 10.0 * float(np.log10(power)) if power > 0 else float("-inf")
 
 
-def _open(source: str | Path | bytes, shown: str, stack: contextlib.ExitStack) -> _Stream:
+def _open(source: str | Path | bytes, stack: contextlib.ExitStack) -> _Stream:
     """Try libsndfile, then FFmpeg."""
     if isinstance(source, bytes):
         if not source:
-            raise InputError("empty", f"{shown}: zero bytes; nothing to hear")
+            raise InputError("empty", "no bytes arrived")
     else:
-        path = Path(source)
-        if path.is_dir() or not path.exists():
-            what = "is a folder, not a sound file" if path.is_dir() else "no such file; check the name"
-            raise InputError("not-found", f"{shown}: {what}")
-        try:
-            if path.stat().st_size == 0:
-                raise InputError("empty", f"{shown}: zero bytes; nothing to hear")
-            path.open("rb").close()
-        except OSError as error:
-            raise InputError(
-                "unreadable", f"{shown}: cannot be read ({error.strerror}); check its permissions"
-            ) from error
-    return _open_sndfile(source, stack) or _open_ffmpeg(source, shown, stack)
+        _look_at(Path(source))
+    return _open_sndfile(source, stack) or _open_ffmpeg(source, stack)
+
+
+def _look_at(path: Path) -> None:
+    """Say plainly what the decoders would only hint at."""
+    try:
+        if path.is_dir():
+            raise InputError("is_directory", "this is a folder, not a sound file")
+        with path.open("rb") as stream:
+            if not stream.read(1):
+                raise InputError("empty", "the file is empty (0 bytes)")
+    except (FileNotFoundError, ValueError) as error:
+        raise InputError("not_found", "no such file") from error
+    except PermissionError as error:
+        raise InputError("permission", "no permission to read it") from error
+    except OSError as error:
+        raise InputError("unreadable", f"cannot be read: {error.strerror or error}") from error
 
 
 def _handle(source: str | Path | bytes) -> Any:
@@ -167,22 +167,22 @@ def _open_sndfile(source: str | Path | bytes, stack: contextlib.ExitStack) -> _S
     return _Stream(file.samplerate, chunks())
 
 
-def _open_ffmpeg(source: str | Path | bytes, shown: str, stack: contextlib.ExitStack) -> _Stream:
+def _open_ffmpeg(source: str | Path | bytes, stack: contextlib.ExitStack) -> _Stream:
     import av
 
-    unreadable = InputError("unreadable", f"{shown}: not a sound or video file that can be decoded; convert it to WAV")
+    stranger = InputError("not_audio", "not a sound or video file that can be decoded; convert it to WAV")
     try:
         container = stack.enter_context(av.open(_handle(source), metadata_errors="ignore"))
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise unreadable from error
+        raise stranger from error
     if not container.streams.audio:
         if container.streams.video:
-            raise InputError("no-audio", f"{shown}: has pictures but no audio track; give a file with sound")
-        raise unreadable
+            raise InputError("no_audio", "it has pictures but no audio track; give a file with sound")
+        raise stranger
     track = container.streams.audio[0]
     rate = int(track.rate or 0)
     if not rate or not track.layout.nb_channels:
-        raise unreadable
+        raise stranger
     # only the sample format changes here, and whatever a stream changes midway comes back to how it began
     to_float = av.AudioResampler(format="fltp", layout=track.layout, rate=rate)
 
@@ -203,7 +203,7 @@ def _open_ffmpeg(source: str | Path | bytes, shown: str, stack: contextlib.ExitS
     return _Stream(rate, chunks())
 
 
-def _checked(chunks: Iterator[NDArray[np.float32]], shown: str) -> Iterator[NDArray[np.float32]]:
+def _checked(chunks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
     """Turn a decoder's errors, and samples that are not numbers, into one clear line."""
     import av
     import soundfile
@@ -211,7 +211,7 @@ def _checked(chunks: Iterator[NDArray[np.float32]], shown: str) -> Iterator[NDAr
     try:
         for chunk in chunks:
             if not np.isfinite(chunk).all():
-                raise InputError("corrupt", f"{shown}: samples that are not numbers; export the file again")
+                raise InputError("corrupt", "it holds samples that are not numbers; export the file again")
             yield chunk
     except (soundfile.LibsndfileError, av.FFmpegError, RuntimeError) as error:
-        raise InputError("corrupt", f"{shown}: damaged or cut off ({error}); export the file again") from error
+        raise InputError("corrupt", f"damaged or cut off ({error}); copy or export the file again") from error

@@ -20,14 +20,6 @@ if TYPE_CHECKING:
 
 Decoder = Literal["auto", "pyav", "decord"]
 
-EXTENSIONS = frozenset(
-    (
-        ".3g2", ".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
-        ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
-    )
-)  # fmt: skip
-"""What a folder is searched for; a file named outright is tried whatever its extension."""
-
 PATIENCE = 60.0
 """Seconds of decoding without reaching the next wanted frame after which a file is given up."""
 

@@ -141,4 +141,5 @@ def classify(
         columns=Classification.columns,
         count=lambda: count(inputs or (), files_from=files_from, null=null),
         model=clip.id,
+        percent=options.scoring != "cosine",
     )

@@ -1,0 +1,1 @@
+"""How the built-in model was made, runnable again: data, objective, loop, text and evaluation."""
