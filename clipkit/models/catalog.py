@@ -192,7 +192,7 @@ def _local(path: str, name: str) -> ModelRef:
 
 
 def _hub(repo: str) -> ModelRef:
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repo):
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", repo):
         raise UsageError(f"{HUB_PREFIX}{repo}: write it as {HUB_PREFIX}ORGANISATION/REPOSITORY")
     known = next((ref for ref in pretrained() if ref.repo.lower() == repo.lower()), None)
     return ModelRef("hub", f"{HUB_PREFIX}{repo}", repo=repo, quick_gelu=bool(known and known.quick_gelu))
