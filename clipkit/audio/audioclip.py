@@ -178,7 +178,7 @@ def build_tower(state: Mapping[str, Any], path: Path) -> ESResNeXt:
     if "fc.weight" not in own:
         raise ModelError(f"{path} is incomplete: audio.fc.weight is missing; download it again")
     tower = ESResNeXt(int(own["fc.weight"].shape[0]))
-    _load(tower, own, path, may_miss=("window",))
+    _load(tower, own, path, may_miss=("window", "fbsp.bias"))
     return tower
 
 

@@ -41,7 +41,7 @@ class Attention2d(nn.Module):
         return torch.sigmoid(self.bn(self.conv_point(self.conv_depth(x))))
 
 
-class ESResNeXt(ResNet):
+class ESResNeXt(ResNet):  # type: ignore[misc]  # torchvision is untyped here
     """(N, T) samples in the int16 range at 44.1 kHz -> (N, embed_dim)."""
 
     window: Tensor
@@ -66,7 +66,7 @@ class ESResNeXt(ResNet):
         peak = samples.abs().amax() if samples.numel() else samples.sum()
         if 0 < peak <= 1 and bool((samples != samples.round()).any()):
             raise ValueError("samples in [-1, 1] given to a tower that takes the int16 range: multiply them by 32768")
-        x = (samples.to(self.window.dtype) + 32768.0) * (2.0 / 65535.0) - 1.0
+        x = (samples.to(self.window.dtype) + 32768.0) * 2.0 / 65535.0 - 1.0
         frames = frame(x, WINDOW, HOP) * self.window
         pad = N_FFT - WINDOW
         power = self.fbsp(functional.pad(frames, (pad // 2, pad - pad // 2))).transpose(1, 2)

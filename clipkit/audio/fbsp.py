@@ -27,6 +27,7 @@ class LinearFBSP(nn.Module):
         self.m = nn.Parameter(torch.zeros(out_features))
         self.fb = nn.Parameter(torch.ones(out_features))
         self.fc = nn.Parameter(torch.arange(out_features, dtype=torch.get_default_dtype()))
+        self.bias = nn.Parameter(torch.empty(0))  # the published layout has it, always empty
 
     def weights(self, in_features: int) -> tuple[Tensor, Tensor]:
         """Real and imaginary parts, each (out_features, in_features), divided by sqrt(in_features)."""
@@ -34,10 +35,16 @@ class LinearFBSP(nn.Module):
         m, fb, fc = (p[:, None] for p in (self.m, self.fb, self.fc))
         x = fb * t / (m + EPSILON)
         sinc = torch.where(x == 0, torch.ones_like(x), torch.sin(x) / x)
-        # sinc^m is complex where sinc < 0: its phase there is pi m
-        size = sinc.abs() ** m * fb.sqrt() / math.sqrt(in_features)
-        phase = math.pi * m * (sinc < 0) - fc * t
-        return size * torch.cos(phase), size * torch.sin(phase)
+        # sinc^m is complex where sinc < 0: its phase there is pi m. Squares, roots and products stand in the order of the
+        # authors' code: bins 100 dB below the signal hold rounding alone, and the tower hears them.
+        size = (((sinc**2) ** 0.5) ** 2) ** (0.5 * m)
+        phase = m * (math.pi * (sinc < 0))
+        window = size * torch.cos(phase), size * torch.sin(phase)
+        kernel = torch.cos(fc * t), -torch.sin(fc * t)
+        scale, width = fb.sqrt(), in_features**0.5
+        real = scale * (window[0] * kernel[0] - window[1] * kernel[1]) / width
+        imaginary = scale * (window[0] * kernel[1] + window[1] * kernel[0]) / width
+        return real, imaginary
 
     def forward(self, frames: Tensor) -> Tensor:
         """(..., in_features) real frames -> (..., out_features) power, the squared magnitude of the coefficients."""
