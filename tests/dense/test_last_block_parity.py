@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from open_clip.transformer import QuickGELU, VisionTransformer
-from seeded import seeded_picture, seeded_state
+from dense_seeds import seeded_picture, seeded_state
 from torch.nn import functional
 
 from clipkit.dense import pamr, tlp, vit
