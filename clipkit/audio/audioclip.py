@@ -158,12 +158,12 @@ def read_state(path: Path) -> dict[str, Any]:
             state = state[wrapper]
     if not isinstance(state, dict):
         raise ModelError(f"{path} holds no state dict; take one of the authors' files {' or '.join(FILES)}")
-    state = {str(name).removeprefix("module."): value for name, value in state.items()}
-    if "fbsp.m" in state:
-        state = {f"audio.{name}": value for name, value in state.items()}
-    if "audio.fbsp.m" not in state:
+    found = {str(name).removeprefix("module."): value for name, value in state.items()}
+    if "fbsp.m" in found:
+        found = {f"audio.{name}": value for name, value in found.items()}
+    if "audio.fbsp.m" not in found:
         raise ModelError(f"{path} is no AudioCLIP checkpoint (no audio.fbsp.m in it); take {' or '.join(FILES)}")
-    return state
+    return found
 
 
 def build_tower(state: Mapping[str, Any], path: Path) -> ESResNeXt:
