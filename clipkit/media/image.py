@@ -149,7 +149,7 @@ def _refused(error: OSError, path: Path) -> InputError:
     if error.errno in {errno.EACCES, errno.EPERM}:
         return InputError("permission", "no permission to read it")
     if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}:
-        if path.is_symlink():
+        if os.path.islink(path):  # noqa: PTH114  Path.is_symlink raises on a name that is too long
             return InputError("not_found", "a broken link: what it points to does not exist")
         return InputError("not_found", "no such file")
     if error.errno == errno.ELOOP:
