@@ -1,0 +1,116 @@
+"""The stretch of a video that stands out for a query: a scan over all intervals of its frames' scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+STANDS_OUT = 4.0
+"""The scan's t value below which no interval differs from the rest by more than the frames' own scatter."""
+
+MAX_SCANNED = 2048
+"""Frames scanned exactly; longer videos are averaged to this many first (the scan is quadratic)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """From `start` to `end` in seconds, and the mean score of the frames within."""
+
+    start: float
+    end: float
+    score: float
+
+
+def best_moment(scores: NDArray[np.float32], times: NDArray[np.float64], duration: float) -> Moment:
+    """The interval that differs most from the rest, or the whole video where none stands out.
+
+    It maximises the scan statistic of circular binary segmentation without the wrap-around (Olshen et al.
+    2004, section 2): `t = (mean inside - mean outside) / (s sqrt(1/inside + 1/outside))`, s the scatter within
+    both parts.
+
+    Args:
+        scores: (N,) similarity of each frame.
+        times: (N,) seconds, ascending; a frame stands for the time up to half-way to its neighbours.
+        duration: seconds.
+    """
+    first, last = _scan(scores) or (0, len(scores))
+    return _moment(first, last, scores, times, duration)
+
+
+def all_moments(scores: NDArray[np.float32], times: NDArray[np.float64], duration: float) -> list[Moment]:
+    """Every stretch as good as the best one is distinct: maximal runs above half-way between inside and outside.
+
+    Runs are the maximal scoring subsequences (Ruzzo and Tompa 1999) of the scores over that threshold, so that
+    one weak frame does not cut a moment in two. Best first.
+    """
+    found = _scan(scores)
+    if found is None:
+        return [_moment(0, len(scores), scores, times, duration)]
+    first, last = found
+    inside = scores[first:last].mean()
+    outside = np.concatenate([scores[:first], scores[last:]]).mean()
+    runs = maximal_runs(scores - (inside + outside) / 2)
+    moments = [_moment(a, b, scores, times, duration) for a, b in runs]
+    return sorted(moments, key=lambda m: -m.score)
+
+
+def maximal_runs(values: NDArray[np.float32]) -> list[tuple[int, int]]:
+    """All maximal scoring subsequences as [first, last), in order (Ruzzo and Tompa 1999, linear time)."""
+    kept: list[tuple[int, int, float, float]] = []  # first, last, sum before it, sum at its end
+    total = 0.0
+    for i, value in enumerate(values.tolist()):
+        before, total = total, total + value
+        if value <= 0:
+            continue
+        new = (i, i + 1, before, total)
+        while True:
+            j = next((k for k in range(len(kept) - 1, -1, -1) if kept[k][2] < new[2]), None)
+            if j is None or kept[j][3] >= new[3]:
+                kept.append(new)
+                break
+            new = (kept[j][0], new[1], kept[j][2], new[3])
+            del kept[j:]
+    return [(first, last) for first, last, _, _ in kept]
+
+
+def borders(times: NDArray[np.float64], duration: float) -> NDArray[np.float64]:
+    """(N + 1,) seconds: frame i stands for [borders[i], borders[i + 1])."""
+    return np.concatenate([[0.0], (times[1:] + times[:-1]) / 2, [max(duration, float(times[-1]))]])
+
+
+def _moment(first: int, last: int, scores: NDArray[np.float32], times: NDArray[np.float64], duration: float) -> Moment:
+    edges = borders(times, duration)
+    return Moment(float(edges[first]), float(edges[last]), float(scores[first:last].mean()))
+
+
+def _scan(scores: NDArray[np.float32]) -> tuple[int, int] | None:
+    """[first, last) of the best interval, None where none stands out."""
+    count = len(scores)
+    step = -(-count // MAX_SCANNED)
+    if step > 1:
+        groups = np.add.reduceat(scores, np.arange(0, count, step)) / np.diff([*range(0, count, step), count])
+        found = _scan(np.asarray(groups, np.float32))
+        return None if found is None else (found[0] * step, min(found[1] * step, count))
+    if count < 4:
+        return None
+    values = scores.astype(np.float64) - scores.mean(dtype=np.float64)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    total = float(values @ values)
+    best, where = 0.0, None
+    for length in range(1, count):
+        inside = sums[length:] - sums[:-length]  # outside is its negative: the values are centred
+        # between-part sum of squares of a split into `length` and `count - length` frames
+        between = np.where(inside > 0, inside * inside * (count / (length * (count - length))), 0.0)
+        at = int(between.argmax())
+        if between[at] > best:
+            best, where = float(between[at]), (at, at + length)
+    if where is None:
+        return None
+    within = max(total - best, 1e-12 * max(total, 1e-12))
+    stands_out = best / (within / (count - 2)) > STANDS_OUT**2
+    return where if stands_out else None
