@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-import logging
 import os
 import stat
 import threading
-import warnings
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
@@ -21,6 +19,7 @@ from clipkit.media.damage import explain
 from clipkit.media.paths import Source
 from clipkit.media.pixels import to_rgb, upright
 from clipkit.media.png import essential
+from clipkit.media.quiet import hush_libtiff, hush_pillow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,8 +34,6 @@ DRAFT_MARGIN = 2
 
 _LARGE_PIXELS = 32_000_000
 _one_large_at_a_time = threading.Lock()
-
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python's last resort prints them to stderr
 
 
 def open_image(
@@ -63,7 +60,7 @@ def open_image(
             `not_an_image`, `unsupported`, `too_large`, `truncated` or `corrupt`. The message does not repeat
             the file's name: `Failure.path` carries it.
     """
-    _hush_pillow()
+    hush_pillow()
     if isinstance(source, bytes):
         source = Source("bytes", None, source)
     elif not isinstance(source, Source):
@@ -99,6 +96,8 @@ def _pixels(
     stream: IO[bytes], decoder: sniff.Decoder, decode: Decode, min_side: int | None, max_pixels: int
 ) -> Image.Image:
     factory = _heif() if decoder is sniff.HEIF else decoder.load()
+    if decoder is sniff.TIFF:
+        hush_libtiff()
     image: Image.Image = factory(stream, "")
     pixels = image.width * image.height
     if pixels > max_pixels:
@@ -186,16 +185,3 @@ def _heif() -> Callable[..., Image.Image]:
 
 def _mega(pixels: int) -> str:
     return f"{pixels / 1e6:,.0f}" if pixels >= 10_000_000 else f"{pixels / 1e6:.2g}"
-
-
-def _hush_pillow() -> None:
-    """Keep warnings raised inside Pillow off the user's stderr: `open_image` says itself what matters.
-
-    `warnings.catch_warnings` would not do: it is not safe with threads.
-    """
-    if not any(
-        action == "ignore" and module is not None and module.pattern == r"PIL\."
-        for action, _, _, module, _ in warnings.filters
-        if not isinstance(module, str)
-    ):
-        warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -320,6 +320,8 @@ def test_nothing_reaches_stderr(capfd):
             encoded(picture().quantize(4), "PNG", transparency=bytes([0, 80, 160, 255])),
             cut[: len(cut) // 2],
             cut[:-300] + bytes(300),
+            encoded(picture().convert("1"), "TIFF", compression="group4")[:-30] + bytes(range(30)),
+            *(cut[:at] + b"\xff\x00\xff" + cut[at + 3 :] for at in range(0, len(cut), 97)),
             b"II*\0\x08\0\0\0" + bytes(range(256)),
             encoded(Image.new("1", (10000, 10000)), "PNG"),
         ):
