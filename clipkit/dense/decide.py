@@ -23,12 +23,13 @@ class Maps:
 
     `values` is `(Q, h, w)`: one map a query, at the method's own resolution. `owners[j]` is the mask value map j counts
     for (0 the background). `kind`: `softmax` for logits that compete, `sigmoid` for logits that do not,
-    `probability` for class scores as they are.
+    `probability` for class scores as they are. Pixels whose best probability is under `threshold` are background.
     """
 
     values: Tensor
     owners: tuple[int, ...]
     kind: Literal["softmax", "sigmoid", "probability"] = "softmax"
+    threshold: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,35 +43,34 @@ class Region:
 
 
 def decide(
-    maps: Maps, size: tuple[int, int], *, threshold: float = 0.0, min_area: float = 0.0
+    maps: Maps, size: tuple[int, int], *, min_area: float = 0.0
 ) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], tuple[Region, ...]]:
     """The mask at `size` and its regions, largest first.
 
-    A pixel takes the class with the most probable query; under `threshold` it becomes 0. Classes that cover less
+    A pixel takes the class with the most probable query; under the maps' threshold it becomes 0. Classes that cover less
     than `min_area` of the image give their pixels to the next best class.
 
     Args:
         maps: the method's answer.
         size: height and width of the mask.
-        threshold: probability below which a pixel is background.
         min_area: smallest share of the image a class may have.
 
     Returns:
         The mask `(H, W)`, uint8 (uint16 for more than 255 classes), and the regions of the values other than 0.
     """
     dropped: frozenset[int] = frozenset()
-    mask, regions = _paint(maps, size, threshold, dropped)
+    mask, regions = _paint(maps, size, dropped)
     if min_area > 0:
         least = min_area * size[0] * size[1]
         dropped = frozenset(region.value for region in regions if region.pixels < least)
         # The pixels given back can only enlarge the others, so one more pass is enough.
         if dropped:
-            mask, regions = _paint(maps, size, threshold, dropped)
+            mask, regions = _paint(maps, size, dropped)
     return mask, tuple(sorted(regions, key=lambda region: (-region.pixels, region.value)))
 
 
 def _paint(
-    maps: Maps, size: tuple[int, int], threshold: float, dropped: frozenset[int]
+    maps: Maps, size: tuple[int, int], dropped: frozenset[int]
 ) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], list[Region]]:
     values = max(maps.owners) + 1
     mask = np.zeros(size, np.uint8 if values <= 256 else np.uint16)
@@ -79,7 +79,7 @@ def _paint(
     rows = [(size[0], -1)] * values
     columns = [(size[1], -1)] * values
     for top, strip in strips(maps, size):
-        index, probability = _best(strip, maps.owners, threshold, dropped)
+        index, probability = _best(strip, maps.owners, maps.threshold, dropped)
         bottom = top + len(index)
         mask[top:bottom] = index
         pixels += np.bincount(index.ravel(), minlength=values)

@@ -194,18 +194,20 @@ def window_tokens(clip: DenseClip, pixels: Tensor, frame: Frame, options: DenseO
     return functional.normalize(tokens.float(), dim=-1)
 
 
-def working_size(height: int, width: int, frame: Frame, *, whole_patches: bool = False) -> tuple[int, int]:
-    """The working image's height and width: short side `frame.size`, long side at most 2048.
+def working_size(
+    height: int, width: int, *, size: int, window: int, patch: int, whole_patches: bool = False
+) -> tuple[int, int]:
+    """The working image's height and width: short side `size`, long side at most 2048.
 
     Sides that one window covers are rounded to whole patches (all sides with `whole_patches`), so that no border
     pixel goes unseen; no side is less than one patch.
     """
-    scale = min(frame.size / min(height, width), MAX_SIDE / max(height, width))
+    scale = min(size / min(height, width), MAX_SIDE / max(height, width))
 
     def side(length: int) -> int:
         scaled = max(round(length * scale), 1)
-        if whole_patches or frame.window == 0 or scaled <= frame.window:
-            scaled = max(round(scaled / frame.patch), 1) * frame.patch
+        if whole_patches or window == 0 or scaled <= window:
+            scaled = max(round(scaled / patch), 1) * patch
         return scaled
 
     return side(height), side(width)
@@ -214,9 +216,22 @@ def working_size(height: int, width: int, frame: Frame, *, whole_patches: bool =
 def working_pixels(clip: DenseClip, image: NDArray[np.uint8], frame: Frame, *, whole_patches: bool = False) -> Tensor:
     """The image at its working size, normalised by the model's mean and deviation: `(3, h, w)` on its device."""
     import torch
+
+    size = working_size(
+        image.shape[0],
+        image.shape[1],
+        size=frame.size,
+        window=frame.window,
+        patch=frame.patch,
+        whole_patches=whole_patches,
+    )
+    normalized = clip.preprocess.normalize(resize(image, size)[None])[0]
+    return torch.from_numpy(normalized).to(clip.torch_device)
+
+
+def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """An `(H, W, 3)` image brought to `size` (height, width) bilinearly, smoothed where it shrinks."""
     from PIL import Image
 
-    height, width = working_size(image.shape[0], image.shape[1], frame, whole_patches=whole_patches)
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
-    normalized = clip.preprocess.normalize(np.asarray(resized)[None])[0]
-    return torch.from_numpy(normalized).to(clip.torch_device)
+    resized = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR, reducing_gap=3.0)
+    return np.asarray(resized)

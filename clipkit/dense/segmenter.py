@@ -36,12 +36,11 @@ class Segmenter(Protocol):
     def weights_hash(self) -> str:
         """First 12 hex digits of the SHA-256 of the weights."""
 
-    @property
-    def threshold(self) -> float:
-        """The probability under which a pixel is background, unless the caller chooses."""
+    def maps(self, image: NDArray[np.uint8], threshold: float | None = None) -> Maps:
+        """`(H, W, 3)` RGB -> class maps at the method's own resolution.
 
-    def maps(self, image: NDArray[np.uint8]) -> Maps:
-        """`(H, W, 3)` RGB -> class maps at the method's own resolution."""
+        `threshold` is the probability under which a pixel is background; None takes the method's own.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +88,14 @@ class ClipSegmenter:
         """The model's weights."""
         return self.clip.weights_hash
 
-    @property
-    def threshold(self) -> float:
-        """The method's own where background is a class, else none."""
-        return self.frame.method.threshold if self.vocabulary.has_background else 0.0
-
-    def maps(self, image: NDArray[np.uint8]) -> Maps:
-        """Scaled logits, one map a query."""
+    def maps(self, image: NDArray[np.uint8], threshold: float | None = None) -> Maps:
+        """Scaled logits, one map a query. The method's own threshold counts only where background is a class."""
+        if threshold is None:
+            threshold = self.frame.method.threshold if self.vocabulary.has_background else 0.0
         cosines, _ = dense_cosines(self.clip, image, self.vectors, self.options.dense)
         if self.refine != "none":
             cosines = self._refined(cosines, image)
-        return Maps(cosines * self.scale, self.vocabulary.owners)
+        return Maps(cosines * self.scale, self.vocabulary.owners, threshold=threshold)
 
     def _refined(self, cosines: Tensor, image: NDArray[np.uint8]) -> Tensor:
         """Refined against the picture's own pixels, at its own size where memory allows."""

@@ -89,10 +89,12 @@ def open_segmenter(choice: Choice, vocabulary: Vocabulary) -> Segmenter:
         ModelError: the weights do not fit, or the model's image tower gives no patch answers.
     """
     if choice.method in PIPELINES:
+        if choice.model is not None:
+            raise UsageError(f"--method {choice.method} has its own model; name its files with --weights, not --model")
         if choice.refine not in {"auto", "none"}:
             raise UsageError(f"--refine {choice.refine} is for the CLIP methods; {choice.method} has its own decoder")
         pipeline = import_module(PIPELINES[choice.method])
-        opened: Segmenter = pipeline.load(vocabulary, weights=choice.weights, model=choice.model, device=choice.device)
+        opened: Segmenter = pipeline.load(vocabulary, choice.weights, choice.dense, choice.device)
         return opened
     if choice.weights is not None:
         raise UsageError(f"--weights is for {', '.join(PIPELINES)}; name a CLIP model with --model")
@@ -189,8 +191,8 @@ def run(
 def segment(image: NDArray[np.uint8], options: SegmentOptions, segmenter: Segmenter, *, path: str = "") -> Segmentation:
     """Segment one `(H, W, 3)` RGB image."""
     height, width = image.shape[:2]
-    threshold = segmenter.threshold if options.threshold is None else options.threshold
-    index, regions = decide(segmenter.maps(image), (height, width), threshold=threshold, min_area=options.min_area)
+    maps = segmenter.maps(image, options.threshold)
+    index, regions = decide(maps, (height, width), min_area=options.min_area)
     labels = options.vocabulary.labels
     return Segmentation(
         path=path,
