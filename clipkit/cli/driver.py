@@ -29,6 +29,7 @@ def drive(
     count: Callable[[], int | None] | None = None,
     model: str | None = None,
     percent: bool = True,
+    summary: Callable[[], str] | None = None,
 ) -> None:
     """Write every outcome, show progress on a terminal, and leave with the exit code.
 
@@ -38,6 +39,7 @@ def drive(
         columns: the flat form's column names.
         count: the number of inputs where it is cheap to know; asked only where progress is shown.
         model: the id of the model that answers, for the hint.
+        summary: one line about what was done, asked for at the end and shown where hints are.
         percent: tables show scores as percentages (they are probabilities).
 
     Raises:
@@ -66,8 +68,11 @@ def drive(
         finally:
             # Stop decoding threads now, not when the generator is collected.
             getattr(outcomes, "close", lambda: None)()
-    if model == "builtin" and not common.quiet and sys.stderr.isatty():
-        sys.stderr.write(f"{HINT}\n")
+    if not common.quiet and sys.stderr.isatty():
+        if summary is not None:
+            sys.stderr.write(f"{summary()}\n")
+        if model == "builtin":
+            sys.stderr.write(f"{HINT}\n")
     raise typer.Exit(exit_code(done, failed))
 
 

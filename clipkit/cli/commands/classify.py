@@ -130,11 +130,14 @@ def classify(
     outcomes: Iterator[Classification | Failure] = run(
         expand(inputs or (), files_from=files_from, null=null), options, clip
     )
+    summary = None
     if sort_into is not None:
         from clipkit.output.sort_into import Sorter
 
-        sorter = Sorter(sort_into, action="move" if move else sort_by.value, inputs=inputs or ())
+        order = [label.name for label in names]
+        sorter = Sorter(sort_into, action="move" if move else sort_by.value, labels=order, inputs=inputs or ())
         outcomes = sorter.sorted(outcomes)
+        summary = lambda: ", ".join(f"{n} {action}" for action, n in sorter.counts.items())  # noqa: E731
     drive(
         outcomes,
         opt.Common(format, output, quiet, no_progress),
@@ -142,4 +145,5 @@ def classify(
         count=lambda: count(inputs or (), files_from=files_from, null=null),
         model=clip.id,
         percent=options.scoring != "cosine",
+        summary=summary,
     )
