@@ -32,15 +32,15 @@ class LogMel:
 
     @property
     def shortest(self) -> int:
-        """Fewest samples that still make a meaningful picture (a quarter of a second)."""
-        return self.rate // 4
+        """Fewest samples that make a picture the tower can take: 0.3 s, 16 frames."""
+        return 15 * self.hop
 
     def frames(self, samples: int) -> int:
         """How many frames a clip of `samples` gives."""
         return 1 + max(samples, self.shortest) // self.hop
 
     def __call__(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(T,) samples -> (frames, bands) float32. A clip under a quarter of a second is padded with silence."""
+        """(T,) samples -> (frames, bands) float32. A clip under 0.3 s is padded with silence."""
         if len(samples) < self.shortest:
             short = self.shortest - len(samples)
             samples = np.pad(samples, (short // 2, short - short // 2))

@@ -82,7 +82,7 @@ class SceneMaker:
 def _at_speed(samples: NDArray[np.float32], speed: float) -> NDArray[np.float32]:
     """Played `speed` times as fast, pitch and all, by linear interpolation."""
     places = np.arange(0, len(samples) - 1, speed)
-    return np.interp(places, np.arange(len(samples)), samples).astype(np.float32)
+    return np.asarray(np.interp(places, np.arange(len(samples)), samples), np.float32)
 
 
 def _stretch_of(samples: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -109,12 +109,13 @@ def _coloured(samples: NDArray[np.float32], rng: np.random.Generator) -> NDArray
     gains = rng.uniform(-12, 12, len(corners))
     hertz = np.linspace(0, RATE / 2, len(spectrum))
     curve = 10 ** (np.interp(np.log(hertz + 30), np.log(corners + 30), gains) / 20)
-    return np.fft.irfft(spectrum * curve, len(samples)).astype(np.float32)
+    return np.asarray(np.fft.irfft(spectrum * curve, len(samples)), np.float32)
 
 
 def synthesise(rng: np.random.Generator) -> NDArray[np.float32]:
     """Noise, tones, sirens, beeps, bells, plucked strings or clicks: whatever a few lines can make."""
     t = np.arange(LENGTH) / RATE
+    out: NDArray[np.float64]
     kind = int(rng.integers(7))
     f = float(np.exp(rng.uniform(np.log(80), np.log(3_000))))
     if kind == 0:  # noise with a spectral slope
@@ -124,23 +125,25 @@ def synthesise(rng: np.random.Generator) -> NDArray[np.float32]:
         out = np.fft.irfft(spectrum, LENGTH)
     elif kind == 1:  # a chord of harmonics
         n = int(rng.integers(1, 12))
-        out = sum(np.sin(2 * np.pi * f * (k + 1) * t + rng.uniform(0, 6)) / (k + 1) for k in range(n))
+        out = np.sum([np.sin(2 * np.pi * f * k * t + rng.uniform(0, 6)) / k for k in range(1, n + 1)], axis=0)
     elif kind == 2:  # a siren
         rate, width = rng.uniform(0.2, 8), rng.uniform(0.05, 0.6)
         out = np.sin(2 * np.pi * np.cumsum(f * (1 + width * np.sin(2 * np.pi * rate * t))) / RATE)
     elif kind == 3:  # beeps
-        on = (t * rng.uniform(1, 8)) % 1 < rng.uniform(0.2, 0.7)
+        on = ((t * rng.uniform(1, 8)) % 1 < rng.uniform(0.2, 0.7)).astype(np.float64)
         out = on * np.sign(np.sin(2 * np.pi * f * t) + rng.uniform(-0.9, 0.9))
     elif kind == 4:  # struck metal: inharmonic partials that die away
         start = rng.uniform(0, 1)
         later = np.maximum(t - start, 0)
         partials = f * np.array([1, 2.76, 5.4, 8.93])
-        out = sum(np.exp(-later * rng.uniform(1, 6)) * np.sin(2 * np.pi * p * later) * (t > start) for p in partials)
+        parts = [np.exp(-later * rng.uniform(1, 6)) * np.sin(2 * np.pi * p * later) for p in partials]
+        out = np.sum(parts, axis=0) * (t > start)
     elif kind == 5:  # plucked strings: a decaying comb of harmonics for each note
         out = np.zeros(LENGTH)
         for start in np.sort(rng.uniform(0, 2.5, int(rng.integers(1, 8)))):
             later, note = np.maximum(t - start, 0), f * 2 ** (rng.integers(-7, 8) / 12)
-            out += sum(np.exp(-later * (2 + k)) * np.sin(2 * np.pi * note * k * later) / k for k in range(1, 9))
+            for k in range(1, 9):
+                out += np.exp(-later * (2 + k)) * np.sin(2 * np.pi * note * k * later) / k
     else:  # clicks, regular or not
         out = np.zeros(LENGTH)
         count = int(rng.integers(2, 30))
