@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from open_clip.transformer import QuickGELU, VisionTransformer
 from dense_seeds import seeded_picture, seeded_state
+from open_clip.transformer import QuickGELU, VisionTransformer
 from torch.nn import functional
 
 from clipkit.dense import pamr, tlp, vit
