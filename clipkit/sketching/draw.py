@@ -220,7 +220,7 @@ class _Run:
             loss=loss,
             first_loss=self.first_loss,
             seed=fit.leader,
-    X
+            candidates=tuple((self._whole(each), its) for each, its in zip(fit.best, fit.best_loss, strict=True)),
             levels=tuple((len(level.strokes), level.loss) for level in levels),
             history=(*self.earlier, *fit.history),
             mask=mask,
