@@ -17,7 +17,7 @@ from clipkit.models.device import Precision, resolve_precision, torch_dtype
 from clipkit.models.offline import no_network
 from clipkit.models.preprocess import make_preprocess
 from clipkit.models.text_tower import encode_trimmed, trimmable
-from clipkit.models.weights import weights_hash
+from clipkit.models.weights import Safetensors, weights_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -125,9 +125,12 @@ def load_torch(located: Located, device: str, precision: str) -> TorchClip:
         ModelError: damaged weights, or weights that do not fit the config.
         ModelUnavailableError: the text tower needs transformers, which is not installed.
     """
+    if located.weights.suffix == ".safetensors":
+        Safetensors(located.weights)  # a damaged file is told before torch is imported
     with no_network(), warnings.catch_warnings():
         # The mismatch that open_clip only warns of is an error here; the guards above it should make it impossible.
         warnings.filterwarnings("error", message="QuickGELU mismatch", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Detected pickle protocol")
         model_cfg = _model_cfg(located)
         native = not model_cfg["vision_cfg"].get("timm_model_name") and not model_cfg["text_cfg"].get("hf_model_name")
         chosen = resolve_precision(precision, device, native=native)
