@@ -32,6 +32,9 @@ DEFAULT_MAX_PIXELS = 178_956_970
 DRAFT_MARGIN = 2
 """`decode="fast"` keeps the decoded short side at least this many times `min_side` (see docs/inputs.md)."""
 
+DRAFT_SHIFT = 0.1
+"""`decode="fast"` may move the picture's far edge by at most this many pixels of the resized picture."""
+
 _LARGE_PIXELS = 32_000_000
 _one_large_at_a_time = threading.Lock()
 
@@ -51,7 +54,7 @@ def open_image(
     Args:
         source: a `Source`, a path, or the file's bytes.
         decode: `fast` lets libjpeg decode at 1/2, 1/4 or 1/8 scale where the result stays at least twice
-            `min_side`; `exact` decodes every pixel.
+            `min_side` and nothing moves; `exact` decodes every pixel.
         min_side: the short side in pixels the caller will resize to; needed for `fast` to have an effect.
         max_pixels: refuse images with more pixels, from the header and before any is decoded.
 
@@ -107,7 +110,8 @@ def _pixels(
             f"shrink it or raise the limit (--max-pixels {pixels})",
         )
     if decode == "fast" and min_side and decoder is sniff.JPEG:
-        image.draft(None, (DRAFT_MARGIN * min_side, DRAFT_MARGIN * min_side))
+        scale = _draft_scale(image.size, min_side)
+        image.draft(None, (image.width // scale, image.height // scale))
     guard = _one_large_at_a_time if image.width * image.height > _LARGE_PIXELS else contextlib.nullcontext()
     with guard:
         image.load()
@@ -117,6 +121,19 @@ def _pixels(
         rgb = upright(rgb, _orientation(image))
     rgb.info = {}  # the orientation is applied: nobody downstream may apply it again
     return rgb
+
+
+def _draft_scale(size: tuple[int, int], min_side: int) -> int:
+    """1, 2, 4 or 8: the largest at which libjpeg's scaled decoding keeps the margin and the geometry.
+
+    A side that the scale does not divide is rounded up, which shrinks the picture a little and moves the crop.
+    """
+    for scale in (8, 4, 2):
+        large_enough = min(size) >= scale * DRAFT_MARGIN * min_side
+        shift = max(-side % scale / side for side in size) * min_side
+        if large_enough and shift <= DRAFT_SHIFT:
+            return scale
+    return 1
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from hostile import ORIENTATIONS, encoded, noisy, oriented, picture, png, png_ch
 from PIL import Image, ImageFile
 
 from clipkit.errors import InputError
-from clipkit.media.image import open_image
+from clipkit.media.image import _draft_scale, open_image
 from clipkit.media.paths import Source
 from clipkit.media.pixels import by_range
 
@@ -339,3 +339,19 @@ def test_many_threads_open_the_same_files():
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda data: pixels(open_image(data)).sum(), files))
     assert together == alone
+
+
+@pytest.mark.parametrize("size", [(1600, 1200), (1599, 1201), (1003, 997), (8000, 300), (4001, 3001), (90, 90)])
+@pytest.mark.parametrize("side", [32, 64, 100])
+def test_the_draft_scale_keeps_margin_and_geometry(size, side):
+    """The scale is as large as the two promises allow: twice the side, and no edge moved by more than 0.1 pixel."""
+    scale = _draft_scale(size, side)
+    allowed = [
+        s
+        for s in (1, 2, 4, 8)
+        if min(size) / s >= 2 * side and all((-(-length // s) * s - length) / length * side <= 0.1 for length in size)
+    ]
+    assert scale == max(allowed, default=1)
+    image = Image.new("RGB", size)
+    fast = open_image(encoded(image, "JPEG"), decode="fast", min_side=side)
+    assert fast.size == tuple(-(-length // scale) for length in size)
