@@ -14,6 +14,7 @@ _MODELS = "Models and checks"
 COMMANDS = (
     Entry("classify", "clipkit.cli.commands.classify", "Name what is in pictures, with your own labels.", _PICTURES),
     Entry("segment", "clipkit.cli.commands.segment", "Name the things in pictures and get their masks.", _PICTURES),
+    Entry("depth", "clipkit.cli.commands.depth", "See how far everything in pictures is.", _PICTURES),
     Entry("models", "clipkit.cli.commands.models", "List, fetch, choose, check and remove models.", _MODELS),
     Entry("bench", "clipkit.cli.commands.bench", "Measure accuracy and speed on labelled data.", _MODELS),
     Entry("doctor", "clipkit.cli.commands.doctor", "Say what works here, what is missing and how to get it.", _MODELS),

@@ -1,0 +1,1 @@
+"""Depth from words: bins, upsampling, cameras, metrics, and the evaluation protocol."""
