@@ -14,6 +14,7 @@ _MODELS = "Models and checks"
 COMMANDS = (
     Entry("classify", "clipkit.cli.commands.classify", "Name what is in pictures, with your own labels.", _PICTURES),
     Entry("segment", "clipkit.cli.commands.segment", "Name the things in pictures and get their masks.", _PICTURES),
+    Entry("sketch", "clipkit.cli.commands.sketch", "Turn photographs into line drawings of a few strokes.", _PICTURES),
     Entry("depth", "clipkit.cli.commands.depth", "See how far everything in pictures is.", _PICTURES),
     Entry("models", "clipkit.cli.commands.models", "List, fetch, choose, check and remove models.", _MODELS),
     Entry("bench", "clipkit.cli.commands.bench", "Measure accuracy and speed on labelled data.", _MODELS),
