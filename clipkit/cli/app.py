@@ -9,6 +9,7 @@ import typer
 from clipkit.cli.lazy import Entry, lazy_app
 
 _PICTURES = "Pictures"
+_VIDEO = "Video"
 _MODELS = "Models and checks"
 
 COMMANDS = (
@@ -16,6 +17,14 @@ COMMANDS = (
     Entry("segment", "clipkit.cli.commands.segment", "Name the things in pictures and get their masks.", _PICTURES),
     Entry("sketch", "clipkit.cli.commands.sketch", "Turn photographs into line drawings of a few strokes.", _PICTURES),
     Entry("depth", "clipkit.cli.commands.depth", "See how far everything in pictures is.", _PICTURES),
+    Entry(
+        "retrieve-video",
+        "clipkit.cli.commands.retrieve_video",
+        "Find the clip, and the moment in it, by words.",
+        _VIDEO,
+    ),
+    Entry("classify-video", "clipkit.cli.commands.classify_video", "Name the action in videos.", _VIDEO),
+    Entry("index", "clipkit.cli.commands.index", "Look at videos once, to search them often.", _VIDEO),
     Entry("models", "clipkit.cli.commands.models", "List, fetch, choose, check and remove models.", _MODELS),
     Entry("bench", "clipkit.cli.commands.bench", "Measure accuracy and speed on labelled data.", _MODELS),
     Entry("doctor", "clipkit.cli.commands.doctor", "Say what works here, what is missing and how to get it.", _MODELS),
