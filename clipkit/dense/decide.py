@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-# Elements of the probability maps worked on at a time (float32: 64 MB).
-STRIP = 16_000_000
+# Elements of the maps worked on at a time (float32: 16 MB).
+STRIP = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def _paint(
     rows = [(size[0], -1)] * values
     columns = [(size[1], -1)] * values
     for top, strip in strips(maps, size):
-        index, probability = _best(strip, maps.owners, maps.threshold, dropped)
+        index, probability = _best(strip, maps, dropped)
         bottom = top + len(index)
         mask[top:bottom] = index
         pixels += np.bincount(index.ravel(), minlength=values)
@@ -103,20 +103,12 @@ def _paint(
 
 
 def strips(maps: Maps, size: tuple[int, int]) -> Iterator[tuple[int, Tensor]]:
-    """The probability maps `(Q, rows, W)` of one strip of rows after another, with each strip's first row."""
-    import torch
-
+    """The maps at full size, `(Q, rows, W)` of one strip of rows after another, with each strip's first row."""
     height, width = size
     step = max(STRIP // max(len(maps.values) * width, 1), 1)
     for top in range(0, height, step):
         bottom = min(top + step, height)
-        logits = enlarge_rows(maps.values, size, top, bottom)
-        if maps.kind == "softmax":
-            yield top, torch.softmax(logits, dim=0)
-        elif maps.kind == "sigmoid":
-            yield top, torch.sigmoid(logits)
-        else:
-            yield top, logits
+        yield top, enlarge_rows(maps.values, size, top, bottom)
 
 
 def enlarge_rows(values: Tensor, size: tuple[int, int], top: int, bottom: int) -> Tensor:
@@ -142,17 +134,19 @@ def enlarge_rows(values: Tensor, size: tuple[int, int], top: int, bottom: int) -
     return functional.interpolate(mixed[None], size=(bottom - top, width), mode="bilinear", align_corners=False)[0]
 
 
-def _best(
-    strip: Tensor, owners: tuple[int, ...], threshold: float, dropped: frozenset[int]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _best(strip: Tensor, maps: Maps, dropped: frozenset[int]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     import torch
 
-    owner = torch.tensor(owners, device=strip.device)
+    kept = strip
     if dropped:
-        gone = torch.tensor([o in dropped for o in owners], device=strip.device)
-        strip = strip.masked_fill(gone[:, None, None], -1.0)
+        gone = torch.tensor([owner in dropped for owner in maps.owners], device=strip.device)
+        kept = strip.masked_fill(gone[:, None, None], -torch.inf)
     # The best query of all is the best query of the best class: the maximum over aliases needs no grouping.
-    probability, query = strip.max(dim=0)
-    index = owner[query]
-    index = index.masked_fill((probability < threshold) | (probability < 0), 0)
+    best, query = kept.max(dim=0)
+    if maps.kind == "softmax":
+        probability = torch.exp(best - strip.logsumexp(dim=0))
+    else:
+        probability = torch.sigmoid(best) if maps.kind == "sigmoid" else best
+    index = torch.tensor(maps.owners, device=strip.device)[query]
+    index = index.masked_fill((probability < maps.threshold) | (best == -torch.inf), 0)
     return index.cpu().numpy(), probability.float().cpu().numpy()

@@ -98,7 +98,7 @@ class ClipSegmenter:
         return Maps(cosines * self.scale, self.vocabulary.owners, threshold=threshold)
 
     def _refined(self, cosines: Tensor, image: NDArray[np.uint8]) -> Tensor:
-        """Refined against the picture's own pixels, at its own size where memory allows."""
+        """Refined against the picture's own pixels: TLP on its coarse grid, PAMR at full size where memory allows."""
         import torch
         from PIL import Image
         from torch.nn import functional
@@ -113,7 +113,7 @@ class ClipSegmenter:
             picture = picture.resize(size[::-1], Image.Resampling.BILINEAR, reducing_gap=3.0)
         pixels = torch.from_numpy(self.clip.preprocess.normalize(np.asarray(picture)[None])[0]).to(cosines.device)
         with torch.inference_mode():
+            if self.refine == "tlp":
+                return tlp.refine(cosines, pixels, torch.from_numpy(self.vectors).to(cosines.device))
             logits = functional.interpolate(cosines[None], size=size, mode="bilinear", align_corners=False)[0]
-            if self.refine == "pamr":
-                return pamr.refine(logits, pixels)
-            return tlp.refine(logits, pixels, torch.from_numpy(self.vectors).to(cosines.device))
+            return pamr.refine(logits, pixels)

@@ -15,24 +15,27 @@ TEMPERATURE = 0.5
 SELF = 10.0
 EDGE = 5.0
 STEPS = 25
+# Elements of the maps that are enlarged at a time (float32: 32 MB).
+ENLARGED = 8_000_000
 
 
 def refine(logits: Tensor, image: Tensor, text: Tensor) -> Tensor:
-    """Refined logits of the same size.
+    """Refined logits on the coarse grid; enlarged bilinearly to `(H, W)` they are the method's answer.
 
     Args:
-        logits: cosines `(Q, H, W)`, not scaled.
+        logits: cosines `(Q, a, b)`, not scaled, at any resolution; they are read as if enlarged to the image's.
         image: `(3, H, W)`, normalised RGB.
         text: the Q query vectors `(Q, D)`.
 
     Returns:
-        `(Q, H, W)` float32.
+        `(Q, h, w)` float32, h and w about 80.
     """
-    height, width = logits.shape[1:]
+    height, width = image.shape[1:]
     # About 80 cells a side, in whole pixels as the authors have it; adaptive pooling keeps the last, partial cells.
     grid = (height // max(1, round(height / GRID)), width // max(1, round(width / GRID)))
-    y = functional.adaptive_avg_pool2d(logits.float(), grid)
     small = functional.adaptive_avg_pool2d(image.float(), grid)
+    step = max(ENLARGED // (height * width), 1)
+    y = torch.cat([_pooled(logits[at : at + step], (height, width), grid) for at in range(0, len(logits), step)])
     probabilities = torch.softmax(y, dim=0)
     guide = text_guide(text.to(y.device).float())
     # p' G p' for each cell and its right and lower neighbour; G p once for all three.
@@ -44,8 +47,7 @@ def refine(logits: Tensor, image: Tensor, text: Tensor) -> Tensor:
     grey = (small * small.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=0)
     right = (edge(grey.diff(dim=1)) * right).clamp(max=1)
     down = (edge(grey.diff(dim=0)) * down).clamp(max=1)
-    x = solve(y, confidence, right, down)
-    return functional.interpolate(x[None], size=(height, width), mode="bilinear", align_corners=False)[0]
+    return solve(y, confidence, right, down)
 
 
 def text_guide(text: Tensor) -> Tensor:
@@ -95,6 +97,13 @@ def solve(y: Tensor, confidence: Tensor, right: Tensor, down: Tensor, steps: int
         before, power = power, (residual * residual).sum()
         direction = residual + power / (before + 1e-12) * direction
     return x
+
+
+def _pooled(logits: Tensor, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    enlarged = logits.float()
+    if tuple(logits.shape[1:]) != size:
+        enlarged = functional.interpolate(enlarged[None], size=size, mode="bilinear", align_corners=False)[0]
+    return functional.adaptive_avg_pool2d(enlarged, grid)
 
 
 def _gate(agreement: Tensor) -> Tensor:

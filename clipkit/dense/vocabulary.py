@@ -39,6 +39,11 @@ class Vocabulary:
         return 0 in self.owners
 
     @property
+    def things(self) -> tuple[Label, ...]:
+        """The labels with their wordings, without the background."""
+        return self.classes[1:] if self.has_background else self.classes
+
+    @property
     def queries(self) -> tuple[str, ...]:
         """Every text that is asked, in the order of `owners`."""
         return tuple(wording for label in self.classes for wording in label.aliases)

@@ -60,7 +60,7 @@ class GroupVit:
         self.options = options
         self.device = device
         self.has_background = vocabulary.has_background
-        things = vocabulary.classes[1:] if self.has_background else vocabulary.classes
+        things = vocabulary.things
         self.patch = int(model.config.vision_config.patch_size)
         self.owners = tuple(value for value, label in enumerate(things, 1) for _ in label.aliases)
         with torch.inference_mode():
