@@ -15,14 +15,18 @@ import itertools
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
 SOURCES = Path(__file__).parent / "sources.json"
 SPLITS = {"train": "train", "held_out": "held-out"}
@@ -47,12 +51,14 @@ def git_directory(clones: Path, repository: str) -> Path:
     )
 
 
+def _git(git: Path, *arguments: str) -> str:
+    command = ["git", f"--git-dir={git}", *arguments]
+    return subprocess.run(command, check=True, capture_output=True).stdout.decode()  # noqa: S603 (git, on a local clone)
+
+
 def list_blobs(git: Path, commit: str) -> list[Blob]:
     """Every file of a commit."""
-    listing = subprocess.run(
-        ["git", f"--git-dir={git}", "ls-tree", "-r", "-z", commit], check=True, capture_output=True
-    )
-    entries = [entry.split("\t", 1) for entry in listing.stdout.decode().split("\0") if entry]
+    entries = [entry.split("\t", 1) for entry in _git(git, "ls-tree", "-r", "-z", commit).split("\0") if entry]
     return [Blob(path, meta.split()[2]) for meta, path in entries]
 
 
@@ -64,9 +70,8 @@ def batched(items: Iterator[bytes | None], size: int) -> Iterator[list[bytes | N
 
 def read_blobs(git: Path, blobs: list[Blob]) -> Iterator[bytes | None]:
     """The files' bytes, in order, by one `git cat-file --batch`; None for an object the clone lacks."""
-    with subprocess.Popen(
-        ["git", f"--git-dir={git}", "cat-file", "--batch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as batch:
+    command = ["git", f"--git-dir={git}", "cat-file", "--batch"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as batch:  # noqa: S603 (git, likewise)
         assert batch.stdin is not None
         assert batch.stdout is not None
         for blob in blobs:
@@ -81,12 +86,14 @@ def read_blobs(git: Path, blobs: list[Blob]) -> Iterator[bytes | None]:
             yield data
 
 
-def square(data: bytes, size: int) -> NDArray[np.uint8] | None:
-    """Decode and shrink to `size`: shortest side bicubic, centre crop, (size, size, 3); None for a broken file."""
+def square(data: bytes | None, size: int) -> NDArray[np.uint8] | None:
+    """Decode and shrink to `size`: shortest side bicubic, centre crop, (size, size, 3); None for a broken or absent file."""
+    if data is None:
+        return None
     try:
-        image = Image.open(io.BytesIO(data))
-        image.draft("RGB", (size * 2, size * 2))
-        image = image.convert("RGBA" if image.mode in {"P", "LA"} else "RGB").convert("RGB")
+        file = Image.open(io.BytesIO(data))
+        file.draft("RGB", (size * 2, size * 2))
+        image = file.convert("RGBA" if file.mode in {"P", "LA"} else "RGB").convert("RGB")
     except (OSError, ValueError, SyntaxError):
         return None
     scale = size / min(image.size)
@@ -104,9 +111,7 @@ def difference_hash(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _label_table(git: Path, commit: str, path: str) -> dict[str, str]:
-    text = subprocess.run(
-        ["git", f"--git-dir={git}", "show", f"{commit}:{path}"], check=True, capture_output=True
-    ).stdout.decode()
+    text = _git(git, "show", f"{commit}:{path}")
     delimiter = "\t" if "\t" in text else ","
     return {row[0]: row[1] for row in csv.reader(io.StringIO(text), delimiter=delimiter) if len(row) > 1}
 
@@ -148,7 +153,7 @@ def pack_set(
         side = int(source.get("size", size))
         data = read_blobs(git, [b for b, _ in chosen])
         with ThreadPoolExecutor(3) as pool:
-            pictures = (p for chunk in batched(data, 256) for p in pool.map(lambda one: one and square(one, side), chunk))
+            pictures = (p for chunk in batched(data, 256) for p in pool.map(square, chunk, itertools.repeat(side)))
             for (_, label), picture in zip(chosen, pictures, strict=True):
                 if picture is None:
                     continue

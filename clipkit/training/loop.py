@@ -1,0 +1,147 @@
+"""The image tower's training loop: warm up, hold, decay; resumable after a kill to the same numbers."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from clipkit.training.data import TrainingData, batch
+from clipkit.training.model import encode_image
+from clipkit.training.objective import image_loss
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the loop needs to know.
+
+    Attributes:
+        steps: optimiser steps in all.
+        batch_size: pictures a step.
+        phases: (side in pixels, fraction of the steps at which the phase ends).
+        learning_rate: AdamW's, after `warmup` steps and before the last `decay` of the steps, in which it falls to 0.
+        averaging: decay of the moving average of the weights, which is what ships.
+        save_every: steps between checkpoints.
+    """
+
+    steps: int = 12_000
+    batch_size: int = 256
+    phases: tuple[tuple[int, float], ...] = ((32, 0.15), (64, 0.85), (96, 1.0))
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    warmup: int = 300
+    decay: float = 0.4
+    averaging: float = 0.999
+    save_every: int = 200
+    seed: int = 0
+
+    def side(self, step: int) -> int:
+        """Pixels of a side at a step."""
+        return next((side for side, end in self.phases if step < end * self.steps), self.phases[-1][0])
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step: the trapezoid of warm-up, hold and linear decay."""
+        return self.learning_rate * min(
+            1.0, (step + 1) / self.warmup, (self.steps - step) / max(1.0, self.decay * self.steps)
+        )
+
+
+class Trainer:
+    """The tower, its average, its optimiser and its place in the recipe."""
+
+    def __init__(
+        self,
+        visual: nn.Module,
+        targets: Tensor,
+        allowed: Tensor,
+        data: TrainingData,
+        recipe: Recipe,
+        device: torch.device,
+    ) -> None:
+        """Place the tower on the device and begin at step 0."""
+        self.visual = visual.to(device).to(memory_format=torch.channels_last)
+        self.log_scale = nn.Parameter(torch.tensor(20.0, device=device).log())
+        self.targets, self.allowed = targets.to(device), allowed.to(device)
+        self.data, self.recipe, self.device = data, recipe, device
+        self.step = 0
+        wide = [p for p in visual.parameters() if p.ndim > 1]
+        thin = [p for p in visual.parameters() if p.ndim < 2]
+        groups = [
+            {"params": wide, "weight_decay": recipe.weight_decay},
+            {"params": [*thin, self.log_scale], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
+        self.average = {k: v.detach().clone() for k, v in visual.state_dict().items()}
+
+    def train_step(self) -> float:
+        """One step; gives its loss."""
+        recipe = self.recipe
+        images, labels = batch(
+            self.data, self.step, recipe.batch_size, recipe.side(self.step), recipe.seed, self.device
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.rate(self.step)
+        self.visual.train()
+        with torch.autocast(self.device.type, torch.bfloat16):
+            features = encode_image(self.visual, images.contiguous(memory_format=torch.channels_last))
+        loss = image_loss(features, labels, self.targets, self.allowed, self.log_scale.exp())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.visual.parameters(), 1.0)
+        self.optimizer.step()
+        with torch.no_grad():
+            self.log_scale.clamp_(max=4.0)
+            keep = min(recipe.averaging, (1 + self.step) / (10 + self.step))
+            for name, value in self.visual.state_dict().items():
+                if value.is_floating_point():
+                    self.average[name].lerp_(value, 1 - keep)
+                else:
+                    self.average[name].copy_(value)
+        self.step += 1
+        return float(loss.detach())
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint beside its place, then move it there: a kill leaves the old one whole."""
+        state = {
+            "step": self.step,
+            "visual": self.visual.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "log_scale": self.log_scale.detach(),
+        }
+        part = path.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Take up a checkpoint."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.step = state["step"]
+        self.visual.load_state_dict(state["visual"])
+        self.average = state["average"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        with torch.no_grad():
+            self.log_scale.copy_(state["log_scale"])
+
+    def run(self, checkpoint: Path, log: Path) -> None:
+        """Train to the last step, with a checkpoint every `save_every` and a line of the log every 50."""
+        began, total, first = time.monotonic(), 0.0, self.step
+        while self.step < self.recipe.steps:
+            total += self.train_step()
+            if self.step % 50 == 0:
+                done = self.step - first
+                speed = done * self.recipe.batch_size / (time.monotonic() - began)
+                line = f"{self.step}\t{self.recipe.side(self.step - 1)}\t{total / min(50, done):.4f}\t{self.log_scale.exp().item():.2f}\t{speed:.0f}"
+                with log.open("a") as out:
+                    out.write(line + os.linesep)
+                print(line, flush=True)
+                total = 0.0
+            if self.step % self.recipe.save_every == 0 or self.step == self.recipe.steps:
+                self.save(checkpoint)
