@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PREFIX_BYTES = 512
+_SHORTEST = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,8 @@ def identify(prefix: bytes, suffix: str = "") -> Decoder | Stranger:
             return stranger
     if suffix.lower() in {".tga", ".vda", ".vst", ".icb"}:
         return TGA
-    if not _NOT_TEXT.search(prefix):
+    if len(prefix) < _SHORTEST:
+        return Stranger("not_an_image", f"not an image: the file has only {len(prefix)} bytes")
+    if not _NOT_TEXT.search(prefix) and prefix.decode("utf-8", "replace").count("\ufffd") <= len(prefix) // 10:
         return Stranger("not_an_image", "this is a text file, not an image")
     return Stranger("not_an_image", "not an image in any format clipkit reads")

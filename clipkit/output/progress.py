@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-_PATIENCE = 0.5  # seconds before the line appears: short runs show none
+_PATIENCE = 0.5  # seconds after the first outcome before the line appears: short runs show none
 _REDRAW = 0.1
 
 
@@ -73,14 +73,14 @@ class LiveProgress:
     """
 
     def __init__(self, count: Callable[[], int | None] | None) -> None:
-        """Remember when the run began; rich is imported when the line first appears."""
+        """Nothing is imported or counted before the line first appears."""
         self._count = count
-        self._done = 0
+        self._done = self._before = 0
         self._bar: Any = None
         self._task: Any = None
         self._visible = False
-        self._began = time.monotonic()
-        self._drawn = self._began + _PATIENCE - _REDRAW
+        self._began: float | None = None
+        self._drawn = 0.0
 
     def __enter__(self) -> Self:
         """Nothing is drawn yet."""
@@ -96,16 +96,21 @@ class LiveProgress:
         """So many more inputs are done; redraw when it is time."""
         self._done += steps
         now = time.monotonic()
+        if self._began is None:  # loading the model is over: from here on the rate means something
+            self._began = now
+            self._before = self._done
+            self._drawn = now + _PATIENCE - _REDRAW
         if now - self._drawn < _REDRAW:
             return
         self._drawn = now
         if self._bar is None:
             self._bar, self._task = _build(self._count() if self._count else None, self._done)
-        self._bar.update(self._task, completed=self._done, rate=self._done / (now - self._began))
-        if not self._visible:
+        self._bar.update(self._task, completed=self._done, rate=(self._done - self._before) / (now - self._began))
+        if self._visible:
+            self._bar.refresh()
+        else:
             self._bar.start()
             self._visible = True
-        self._bar.refresh()
 
     def hide_while(self, call: Callable[..., None], *args: Any) -> None:
         """Take the line off the screen, call; the next `advance` that is due draws it again."""
@@ -123,7 +128,7 @@ def _build(total: int | None, done: int) -> tuple[Any, Any]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
     bar = Progress(
-        SpinnerColumn() if total is None else BarColumn(bar_width=30),
+        SpinnerColumn() if total is None else BarColumn(bar_width=30, complete_style="cyan", finished_style="cyan"),
         MofNCompleteColumn(),
         TextColumn("[dim]{task.fields[rate]:.0f}/s[/dim]"),
         TimeRemainingColumn(compact=True) if total is not None else TextColumn(""),

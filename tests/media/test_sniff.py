@@ -40,7 +40,10 @@ def test_every_format_pillow_writes_here_is_known_by_its_bytes(fmt, decoder):
         (b"RIFF\0\0\0\0AVI LIST", "video"),
         (b"ID3\x04\0", "sound"),
         (b"\x1f\x8b\x08", "archive"),
-        (b"hello\n", "text"),
+        (b"hello there\n", "text"),
+        ("Grüße aus Köln\n".encode(), "text"),
+        (b"\xff\xd8", "only 2 bytes"),
+        (b"\xfe\xed\xfa\xcf" * 9, "not an image in any"),
         (b"\x00\x01\x02\x03", "not an image"),
     ],
 )

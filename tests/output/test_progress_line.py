@@ -83,16 +83,17 @@ def test_it_is_off_the_screen_while_a_row_is_written(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     with open_progress(count=lambda: 9) as progress:
+        progress.advance()
         now[0] += 1
         progress.advance()
-        assert "1/9" in terminal.getvalue()
+        assert "2/9" in terminal.getvalue()
         progress.hide_while(terminal.write, "\nROW\n")
         progress.hide_while(terminal.write, "ROW\n")
         before = terminal.getvalue().split("ROW")[0]
-        assert "\x1b[2K" in before.rsplit("1/9", 1)[1]
+        assert "\x1b[2K" in before.rsplit("2/9", 1)[1]
         assert terminal.getvalue().endswith("\nROW\nROW\n")
         progress.advance()
         assert terminal.getvalue().endswith("ROW\nROW\n")
         now[0] += 0.2
         progress.advance()
-        assert "3/9" in terminal.getvalue().rsplit("ROW", 1)[1]
+        assert "4/9" in terminal.getvalue().rsplit("ROW", 1)[1]
