@@ -10,6 +10,7 @@ from clipkit.cli.lazy import Entry, lazy_app
 
 _PICTURES = "Pictures"
 _VIDEO = "Video"
+_SOUND = "Sound"
 _MODELS = "Models and checks"
 
 COMMANDS = (
@@ -25,6 +26,7 @@ COMMANDS = (
     ),
     Entry("classify-video", "clipkit.cli.commands.classify_video", "Name the action in videos.", _VIDEO),
     Entry("index", "clipkit.cli.commands.index", "Look at videos once, to search them often.", _VIDEO),
+    Entry("audio-classify", "clipkit.cli.commands.audio_classify", "Name sounds in files and long recordings.", _SOUND),
     Entry("models", "clipkit.cli.commands.models", "List, fetch, choose, check and remove models.", _MODELS),
     Entry("bench", "clipkit.cli.commands.bench", "Measure accuracy and speed on labelled data.", _MODELS),
     Entry("doctor", "clipkit.cli.commands.doctor", "Say what works here, what is missing and how to get it.", _MODELS),

@@ -99,6 +99,7 @@ def save_tower(
         if not name.endswith("num_batches_tracked")
     }
     save_file(state, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
     model, recipes = tower_graph(tower)
     (folder / GRAPH).write_bytes(model.SerializeToString())
     config = TowerConfig(
