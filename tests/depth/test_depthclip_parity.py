@@ -1,0 +1,54 @@
+"""DepthCLIP here equals the authors' code, step by step.
+
+Depth is compared to 1e-5 absolute and relative: cosines are multiplied by 1000 before the softmax, so float32's own
+rounding moves depths by that much.
+"""
+
+import numpy as np
+from depth_seeds import seeded_photo, seeded_rgbd
+
+from clipkit.depth.depthclip import Layer4Depth, channel_step, working_pixels
+from clipkit.depth.ladder import Ladder
+from clipkit.depth.protocol import Protocol
+from clipkit.depth.upsample import depth_map
+
+
+def test_text_vectors(rn50, golden):
+    """The seven prompts give the authors' vectors."""
+    vectors = Ladder().vectors(rn50)
+    assert vectors.shape == (7, 1024)
+    np.testing.assert_allclose(vectors[:, ::8], golden["text"], atol=1e-6)
+
+
+def test_every_second_channel(rn50, golden):
+    """Unit layer4, then channels 0, 2, 4...: not the first half, not averaged pairs, and not normalised again."""
+    depth = Layer4Depth(rn50, Ladder())
+    features = depth.features(working_pixels(seeded_photo(416, 544)))
+    assert features.shape == (13, 17, 1024)
+    np.testing.assert_allclose(features.reshape(221, 1024)[::17, ::16], golden["features"], atol=1e-6)
+    assert (np.linalg.norm(features, axis=-1) < 0.99).all()
+    assert channel_step(2048, 1024, "RN50") == channel_step(1024, 512, "builtin") == 2
+
+
+def test_depth_of_one_view(rn50, golden):
+    """Softmax over the words at T = 0.1 and the bins' mean, to 1e-5."""
+    estimate = Layer4Depth(rn50, Ladder()).estimate(seeded_photo(416, 544))
+    np.testing.assert_allclose(estimate.depth, golden["single"], rtol=1e-5, atol=1e-5)
+    assert estimate.depth.std() > 0.3
+
+
+def test_whole_pipeline(rn50, golden):
+    """Flip averaging and the corner-aligned enlargement, to 1e-5."""
+    depth, fov = depth_map(seeded_photo(416, 544), Layer4Depth(rn50, Ladder()))
+    assert depth.shape == (416, 544)
+    assert fov is None
+    np.testing.assert_allclose(depth[::13, ::17], golden["full"], rtol=1e-5, atol=1e-5)
+
+
+def test_errors_of_the_authors(golden):
+    """Crop, caps and numbers equal the authors' evaluation, holes and far pixels included."""
+    predicted, truth = seeded_rgbd()
+    found, _ = Protocol().compare(truth, predicted)
+    _, a1, a2, a3, abs_rel, log10, rmse = golden["errors"]
+    expected = (a1, a2, a3, abs_rel, rmse, log10)
+    np.testing.assert_allclose(found.values(), expected, rtol=2e-5)
