@@ -132,7 +132,7 @@ def _meta(
         weights=weights.path.name if inside else str(weights.path.absolute()),
         size=weights.path.stat().st_size,
         sha256=file_sha256(located.weights),  # the name of the model's weights, also where the graphs read a copy
-        header_sha256=weights.header_hash,
+        fingerprint=weights.fingerprint,
         embed_dim=clip.embed_dim,
         logit_scale=clip.logit_scale,
         logit_bias=clip.logit_bias,

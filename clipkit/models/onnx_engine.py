@@ -42,7 +42,7 @@ class GraphMeta:
     weights: str
     size: int
     sha256: str
-    header_sha256: str
+    fingerprint: str
     embed_dim: int
     logit_scale: float
     logit_bias: float | None
@@ -92,7 +92,7 @@ class OnnxClip:
         self._sessions: dict[str, Any] = {}
         self._tokenizer: bpe.ClipTokenizer | None = None
         self._weights = Safetensors(folder / meta.weights)
-        if self._weights.header_hash != meta.header_sha256 or self._weights.path.stat().st_size != meta.size:
+        if self._weights.path.stat().st_size != meta.size or self._weights.fingerprint != meta.fingerprint:
             raise ModelError(
                 f"{self._weights.path} is not the file that the graphs in {folder} were made for: "
                 f"`clipkit models export {model_id}` makes them anew, or install the model again"

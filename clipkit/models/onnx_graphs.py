@@ -55,9 +55,12 @@ class _Graph:
         return name
 
     def linear(self, x: str, name: str, module: torch.nn.Linear) -> str:
-        rows, columns = module.weight.shape
-        out: str = self.op("MatMul", x, self.weight(f"transpose({name}.weight)", (columns, rows)))
-        return out if module.bias is None else str(self.op("Add", out, self.weight(f"{name}.bias", (rows,))))
+        """(N, in) -> (N, out), with the weight as the file has it."""
+        return self.dense(x, f"{name}.weight", None if module.bias is None else f"{name}.bias", module.weight.shape)
+
+    def dense(self, x: str, weight: str, bias: str | None, shape: Any) -> str:
+        inputs = [x, self.weight(weight, shape)] + ([] if bias is None else [self.weight(bias, shape[:1])])
+        return str(self.op("Gemm", *inputs, transB=1))
 
     def norm(self, x: str, name: str, module: Any) -> str:
         import torch
@@ -70,20 +73,40 @@ class _Graph:
         scale, shift = self.weight(f"{name}.weight", shape), self.weight(f"{name}.bias", shape)
         return str(self.op("LayerNormalization", x, scale, shift, axis=-1, epsilon=module.eps))
 
-    def heads(self, x: str, count: int, width: int, order: tuple[int, ...]) -> str:
-        split = self.op("Reshape", x, self.constant([0, 0, count, width // count]))
-        return str(self.op("Transpose", split, perm=order))
+    def rows(self, x: str, length: int | str, *sizes: int) -> str:
+        """(N * length, ...) -> (N, length, *sizes); `length` is a number or a value of shape (1,)."""
+        if isinstance(length, int):
+            return str(self.op("Reshape", x, self.constant([-1, length, *sizes])))
+        shape = self.op("Concat", self.constant([-1]), length, self.constant(list(sizes)), axis=0)
+        return str(self.op("Reshape", x, shape))
 
-    def attention(self, q: str, k: str, v: str, count: int, width: int, mask: str | None = None) -> str:
-        """Scaled dot-product attention of (N, Lq, W), (N, L, W), (N, L, W) -> (N, Lq, W)."""
-        q = self.op("Mul", q, self.constant((width // count) ** -0.5, np.float32))
-        q, v = self.heads(q, count, width, (0, 2, 1, 3)), self.heads(v, count, width, (0, 2, 1, 3))
-        scores = self.op("MatMul", q, self.heads(k, count, width, (0, 2, 3, 1)))
+    def attention(self, q: str, k: str, v: str, heads: tuple[int, int], lengths: Any, mask: str | None = None) -> str:
+        """Scaled dot-product attention of (N Lq, W), (N L, W), (N L, W) -> (N Lq, W).
+
+        Args:
+            q: Queries.
+            k: Keys.
+            v: Values.
+            heads: Their number and width, whose product is W.
+            lengths: Lq and L.
+            mask: What is added to the scores (N, heads, Lq, L).
+        """
+        count, size = heads
+        q = self.op("Mul", q, self.constant(size**-0.5, np.float32))
+        q, k, v = (
+            self.op("Transpose", self.rows(x, length, count, size), perm=order)
+            for x, length, order in (
+                (q, lengths[0], (0, 2, 1, 3)),
+                (k, lengths[1], (0, 2, 3, 1)),
+                (v, lengths[1], (0, 2, 1, 3)),
+            )
+        )
+        scores = self.op("MatMul", q, k)
         if mask is not None:
             scores = self.op("Add", scores, mask)
         mixed = self.op("MatMul", self.op("Softmax", scores, axis=-1), v)
         mixed = self.op("Transpose", mixed, perm=(0, 2, 1, 3))
-        return str(self.op("Reshape", mixed, self.constant([0, 0, width])))
+        return str(self.op("Reshape", mixed, self.constant([-1, count * size])))
 
     def model(self, inputs: list[onnx.ValueInfoProto], result: str, stored_type: int) -> onnx.ModelProto:
         """The finished model; `stored_type` is the ONNX type of initialisers kept in the file's own precision."""
@@ -153,6 +176,7 @@ def text_graph(model: Any, *, half: bool) -> onnx.ModelProto:
     length = g.op("Shape", "tokens", start=1, end=2)
     positions = g.weight(f"{prefix}positional_embedding", (context, width))
     x = g.op("Add", x, g.op("Slice", positions, zero, length, zero))
+    x = g.op("Reshape", x, g.constant([-1, width]))
     # The rows of the causal mask that a text's length leaves, and of those the row of its end token for the last block.
     causal = g.weight(f"causal({context})", (context, context))
     mask = g.op("Slice", causal, g.constant([0, 0]), g.op("Concat", length, length, axis=0), g.constant([0, 1]))
@@ -163,15 +187,17 @@ def text_graph(model: Any, *, half: bool) -> onnx.ModelProto:
     for number, block in enumerate(blocks):
         name = f"{prefix}transformer.resblocks.{number}"
         last = number == len(blocks) - 1
-        x = _block(g, x, name, block, end_mask if last else mask, row if last else None)
-    x = g.norm(g.op("Squeeze", x, one), f"{prefix}ln_final", tower.ln_final)
+        x = _block(g, x, name, block, length, end_mask if last else mask, row if last else None)
+    x = g.norm(x, f"{prefix}ln_final", tower.ln_final)
     x = _project(g, x, f"{prefix}text_projection", tower.text_projection)
     tokens = onnx.helper.make_tensor_value_info("tokens", onnx.TensorProto.INT64, ["batch", "length"])
     return g.model([tokens], x, onnx.TensorProto.FLOAT16 if half else onnx.TensorProto.FLOAT)
 
 
-def _block(g: _Graph, x: str, name: str, block: Any, mask: str | None, row: str | None) -> str:
-    """A pre-norm attention block, (N, L, W) -> (N, L, W); with `row` (N, 1), only for that row: (N, 1, W)."""
+def _block(
+    g: _Graph, x: str, name: str, block: Any, length: int | str, mask: str | None = None, row: str | None = None
+) -> str:
+    """A pre-norm attention block, (N L, W) -> (N L, W); with `row` (N, 1) for those rows alone: (N, W)."""
     from open_clip.transformer import QuickGELU, ResidualAttentionBlock
     from torch import nn
 
@@ -180,12 +206,13 @@ def _block(g: _Graph, x: str, name: str, block: Any, mask: str | None, row: str 
     attn, act = block.attn, block.mlp.gelu
     width, count = attn.embed_dim, attn.num_heads
     inner = g.norm(x, f"{name}.ln_1", block.ln_1)
-    weight = g.weight(f"transpose({name}.attn.in_proj_weight)", (width, 3 * width))
-    qkv = g.op("Add", g.op("MatMul", inner, weight), g.weight(f"{name}.attn.in_proj_bias", (3 * width,)))
+    qkv = g.dense(inner, f"{name}.attn.in_proj_weight", f"{name}.attn.in_proj_bias", attn.in_proj_weight.shape)
     q, k, v = g.op("Split", qkv, outputs=3, axis=-1, num_outputs=3)
     if row is not None:
-        q, x = _pick(g, q, row), _pick(g, x, row)
-    mixed = g.linear(g.attention(q, k, v, count, width, mask), f"{name}.attn.out_proj", attn.out_proj)
+        q, x = (g.op("GatherND", g.rows(value, length, width), row, batch_dims=1) for value in (q, x))
+    lengths = (length if row is None else 1, length)
+    mixed = g.attention(q, k, v, (count, width // count), lengths, mask)
+    mixed = g.linear(mixed, f"{name}.attn.out_proj", attn.out_proj)
     x = g.op("Add", x, _scale(g, mixed, f"{name}.ls_1", block.ls_1))
     hidden = g.linear(g.norm(x, f"{name}.ln_2", block.ln_2), f"{name}.mlp.c_fc", block.mlp.c_fc)
     if type(act) is QuickGELU:
@@ -196,11 +223,6 @@ def _block(g: _Graph, x: str, name: str, block: Any, mask: str | None, row: str 
         raise UnknownTowerError(f"{name}: {type(act).__name__}")
     hidden = g.linear(hidden, f"{name}.mlp.c_proj", block.mlp.c_proj)
     return str(g.op("Add", x, _scale(g, hidden, f"{name}.ls_2", block.ls_2)))
-
-
-def _pick(g: _Graph, x: str, row: str) -> str:
-    """(N, L, W) and one row number for each (N, 1) -> (N, 1, W)."""
-    return str(g.op("Unsqueeze", g.op("GatherND", x, row, batch_dims=1), g.constant([1])))
 
 
 def _scale(g: _Graph, x: str, name: str, module: Any) -> str:
@@ -237,19 +259,18 @@ def _vision_transformer(g: _Graph, visual: Any) -> str:
     token = g.op("Expand", token, g.op("Concat", batch, g.constant([1, 1]), axis=0))
     x = g.op("Concat", token, x, axis=1)
     x = g.op("Add", x, g.weight("visual.positional_embedding", visual.positional_embedding.shape))
-    x = g.norm(x, "visual.ln_pre", visual.ln_pre)
-    blocks = visual.transformer.resblocks
+    x = g.norm(g.op("Reshape", x, g.constant([-1, width])), "visual.ln_pre", visual.ln_pre)
+    blocks, length = visual.transformer.resblocks, int(visual.positional_embedding.shape[0])
     row = g.op("Expand", g.constant([[0]]), g.op("Concat", batch, g.constant([1]), axis=0))
     for number, block in enumerate(blocks):
         # Only the class token leaves the tower, so the last block computes no other row.
         only = row if visual.pool_type == "tok" and number == len(blocks) - 1 else None
-        x = _block(g, x, f"visual.transformer.resblocks.{number}", block, None, only)
+        x = _block(g, x, f"visual.transformer.resblocks.{number}", block, length, None, only)
     if visual.pool_type == "tok":
-        x = g.norm(g.op("Squeeze", x, g.constant([1])), "visual.ln_post", visual.ln_post)
-        return _project(g, x, "visual.proj", visual.proj)
+        return _project(g, g.norm(x, "visual.ln_post", visual.ln_post), "visual.proj", visual.proj)
     if not visual.final_ln_after_pool:
         x = g.norm(x, "visual.ln_post", visual.ln_post)
-    x = g.op("Slice", x, g.constant([1]), g.constant([2**31 - 1]), g.constant([1]))
+    x = g.op("Slice", g.rows(x, length, width), g.constant([1]), g.constant([2**31 - 1]), g.constant([1]))
     x = g.op("ReduceMean", x, g.constant([1]), keepdims=0)
     if visual.final_ln_after_pool:
         x = g.norm(x, "visual.ln_post", visual.ln_post)
@@ -288,16 +309,17 @@ def _resnet(g: _Graph, visual: Any) -> str:
 
 def _attention_pool(g: _Graph, x: str, pool: Any) -> str:
     """CLIP's attention pooling; only the mean token asks, so only its query is computed."""
-    width, one = pool.q_proj.in_features, g.constant([1])
-    x = g.op("Reshape", x, g.constant([0, width, -1]))
-    x = g.op("Transpose", x, perm=(0, 2, 1))
-    mean = g.op("ReduceMean", x, one, keepdims=1)
-    x = g.op("Concat", mean, x, axis=1)
-    x = g.op("Add", x, g.weight("visual.attnpool.positional_embedding", pool.positional_embedding.shape))
-    first = g.op("Slice", x, g.constant([0]), one, one)
+    (length, width), count = pool.positional_embedding.shape, pool.num_heads
+    one = g.constant([1])
+    x = g.op("Transpose", g.op("Reshape", x, g.constant([0, width, -1])), perm=(0, 2, 1))
+    x = g.op("Concat", g.op("ReduceMean", x, one, keepdims=1), x, axis=1)
+    x = g.op("Add", x, g.weight("visual.attnpool.positional_embedding", (length, width)))
+    first, flat = (
+        g.op("Reshape", value, g.constant([-1, width])) for value in (g.op("Slice", x, g.constant([0]), one, one), x)
+    )
     q, k, v = (
         g.linear(value, f"visual.attnpool.{part}_proj", getattr(pool, f"{part}_proj"))
-        for part, value in (("q", first), ("k", x), ("v", x))
+        for part, value in (("q", first), ("k", flat), ("v", flat))
     )
-    mixed = g.attention(q, k, v, pool.num_heads, width)
-    return g.linear(g.op("Squeeze", mixed, one), "visual.attnpool.c_proj", pool.c_proj)
+    mixed = g.attention(q, k, v, (count, width // count), (1, int(length)))
+    return g.linear(mixed, "visual.attnpool.c_proj", pool.c_proj)

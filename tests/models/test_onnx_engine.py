@@ -12,7 +12,7 @@ from clipkit.models.catalog import BUILTIN_DIR, resolve
 from clipkit.models.export import export
 from clipkit.models.loader import forget_models, load_clip
 from clipkit.models.onnx_engine import META, GraphMeta, OnnxClip
-from clipkit.models.recipes import cook, tensor_names
+from clipkit.models.recipes import cook, tensor_names, widen
 from clipkit.models.weights import Safetensors, file_sha256
 
 TEXTS = ["a", "a photo of a cat.", "two words " * 5, "", "very long " * 80]
@@ -90,7 +90,17 @@ def test_written_graphs_equal_torch(case, tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
-        {"vision_cfg": {"timm_model_name": "test_vit", "timm_pool": "avg", "timm_proj": "linear", "image_size": 160}},
+        pytest.param(
+            {
+                "vision_cfg": {
+                    "timm_model_name": "test_vit",
+                    "timm_pool": "avg",
+                    "timm_proj": "linear",
+                    "image_size": 160,
+                }
+            },
+            marks=pytest.mark.slow,
+        ),
         {"vision_cfg": {"scale_attn": True}, "text_cfg": {"scale_heads": True}},
         {"text_cfg": {"no_causal_mask": True, "pool_type": "last"}, "model_cfg": {"custom_text": True}},
     ],
@@ -133,14 +143,15 @@ def test_no_torch_in_the_process(tiny_resnet, isolated):
 
 
 def test_changed_weights_are_noticed(tiny_vit, tmp_path):
-    """A graph set never reads a weights file it was not made for: other contents mean no graphs, other layout an error."""
+    """A graph set never reads a weights file it was not made for: the loader finds no graphs, the engine refuses."""
     directory = shutil.copytree(tiny_vit, tmp_path / "model")
     folder = export(resolve(str(directory)))
     make_tiny_clip(directory, "vit", seed=7)
     assert load_clip(str(directory)).engine == "torch"
-    make_tiny_clip(directory, "resnet")
-    with pytest.raises(ModelError, match="not the file"):
-        OnnxClip(folder, "x")
+    for kind in ("vit", "resnet"):  # other values in the same layout, and another layout
+        make_tiny_clip(directory, kind, seed=8)
+        with pytest.raises(ModelError, match="not the file"):
+            OnnxClip(folder, "x")
     (directory / "open_clip_model.safetensors").unlink()
     with pytest.raises(ModelError, match="missing"):
         OnnxClip(folder, "x")
@@ -186,6 +197,14 @@ def test_a_wrong_graph_is_not_kept_quiet(tiny_vit, tmp_path, monkeypatch):
         export(resolve(str(tiny_vit)))
 
 
+def test_widening_is_exact():
+    """Every finite half-precision number becomes the single-precision number of its value."""
+    half = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    half = half[np.isfinite(half)]
+    assert len(half) == (1 << 16) - 2 * 1024
+    assert widen(half).tobytes() == half.astype(np.float32).tobytes()
+
+
 def test_recipes(tmp_path):
     """Each recipe is its formula; an unknown one is an error."""
     import torch
@@ -226,7 +245,7 @@ def test_builtin_graphs_are_in_step_with_the_weights():
     weights = BUILTIN_DIR / meta.weights
     assert weights.parent == BUILTIN_DIR
     assert meta.sha256 == file_sha256(weights), "run: clipkit models export builtin"
-    assert meta.header_sha256 == Safetensors(weights).header_hash
+    assert meta.fingerprint == Safetensors(weights).fingerprint
     from clipkit.models.export import _image_graph, _text_graph
 
     clip = load_clip("builtin", engine="torch")
