@@ -81,14 +81,15 @@ class Safetensors:
                 f"the weights file {self.path} is damaged ({error}): `clipkit models verify` checks it, "
                 "pull or install the model again"
             ) from error
-        self._header = raw
+        self.header_hash = hashlib.sha256(raw).hexdigest()
+        self._start = start
 
     @cached_property
     def fingerprint(self) -> str:
         """Tells weights apart in a moment: SHA-256 of the header and of 16 samples of the data, spread evenly."""
-        digest, data = hashlib.sha256(self._header), self._bytes
-        for start in np.linspace(8 + len(self._header), max(len(data) - _SAMPLE, 0), 16).astype(int):
-            digest.update(data[start : start + _SAMPLE])
+        digest, data = hashlib.sha256(self.header_hash.encode()), self._bytes
+        for start in np.linspace(self._start, max(len(data) - _SAMPLE, self._start), 16).astype(int):
+            digest.update(data[start : start + _SAMPLE].tobytes())
         return digest.hexdigest()
 
     @cached_property
