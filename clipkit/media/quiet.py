@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import warnings
 from functools import cache
@@ -32,6 +31,8 @@ def hush_libtiff() -> None:
     The library that Pillow has loaded is asked for by its path. Where it is linked statically (Windows wheels)
     there is none to find, and nothing is done.
     """
+    import ctypes
+
     for path in _loaded_libtiff():
         try:
             set_handler = ctypes.CDLL(path).TIFFSetErrorHandler

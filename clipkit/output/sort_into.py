@@ -84,10 +84,13 @@ class Sorter:
 
     def sorted(self, outcomes: Iterator[Classification | Failure]) -> Iterator[Classification | Failure]:
         """Pass outcomes on unchanged, each after its file is in place; failures go nowhere. `counts` says what was done."""
-        for outcome in outcomes:
-            if not isinstance(outcome, Failure):
-                self.counts[self.file(outcome.path, outcome.label).action] += 1
-            yield outcome
+        try:
+            for outcome in outcomes:
+                if not isinstance(outcome, Failure):
+                    self.counts[self.file(outcome.path, outcome.label).action] += 1
+                yield outcome
+        finally:  # closing this stream stops what feeds it, decoding threads included
+            getattr(outcomes, "close", lambda: None)()
 
     def file(self, name: str, label: str | None) -> Filed:
         """Put one input in its label's folder.
