@@ -15,7 +15,7 @@ from clipkit.audio.model import unit
 from clipkit.errors import ModelError
 from clipkit.models.catalog import BUILTIN
 from clipkit.models.onnx_engine import start_session
-from clipkit.models.weights import Safetensors, weights_hash
+from clipkit.models.weights import HASH_DIGITS, Safetensors, file_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ class TowerConfig:
         logit_scale: the multiplier of audio-text cosines, fitted with the tower.
         image_scale: the multiplier of audio-image cosines.
         embed_dim: D, the width of the joint space.
-        header_sha256: of the weights file the graph was made for.
+        sha256: of the weights file the graph was made for.
         initializers: the graph's initialisers, each a recipe over the weights file.
         templates: the prompts the tower was fitted to.
         front_end: the log-mel picture's settings.
@@ -48,7 +48,7 @@ class TowerConfig:
     logit_scale: float
     image_scale: float
     embed_dim: int
-    header_sha256: str
+    sha256: str
     initializers: list[str]
     templates: tuple[str, ...] = ("{}",)
     front_end: LogMel = field(default_factory=LogMel)
@@ -88,18 +88,18 @@ class BuiltinAudio:
             ModelError: files missing or damaged, or a text tower of another width.
         """
         config = TowerConfig.read(folder)
-        self._weights = Safetensors(folder / WEIGHTS)
-        if self._weights.header_hash != config.header_sha256:
+        if file_sha256(folder / WEIGHTS) != config.sha256:  # 2 ms
             raise ModelError(f"{folder / WEIGHTS} is not the file {GRAPH} was made for: install clipkit again")
         if clip.embed_dim != config.embed_dim:
             raise ModelError(
                 f"{clip.id} embeds into {clip.embed_dim} dimensions, the audio tower into {config.embed_dim}"
             )
         self._config, self._folder = config, folder
+        self._weights = Safetensors(folder / WEIGHTS)
         self._session: Any = None
         self._lock = threading.Lock()
         self.clip = clip
-        self.weights_hash = weights_hash(folder / WEIGHTS)
+        self.weights_hash = config.sha256[:HASH_DIGITS]
         self.rate = config.front_end.rate
         self.seconds = config.seconds
         self.templates = config.templates

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clipkit.audio.builtin import CONFIG, GRAPH, WEIGHTS, TowerConfig
-from clipkit.models.weights import Safetensors
+from clipkit.models.weights import file_sha256
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,8 +40,8 @@ def tower_graph(tower: AudioTower) -> tuple[onnx.ModelProto, list[str]]:
         return recipe
 
     def linear(x: str, name: str, layer: nn.Linear) -> str:
-        matrix = weight(f"transpose({name}.weight)", (layer.in_features, layer.out_features))
-        return op("Add", op("MatMul", x, matrix), weight(f"{name}.bias", (layer.out_features,)))
+        matrix = weight(f"{name}.weight", layer.weight.shape)
+        return op("Gemm", x, matrix, weight(f"{name}.bias", (layer.out_features,)), transB=1)
 
     x = op("Unsqueeze", "mels", "one")
     layers = tower.backbone.layers
@@ -107,7 +107,7 @@ def save_tower(
         logit_scale=round(logit_scale, 3),
         image_scale=round(image_scale, 3),
         embed_dim=tower.projection.out_features,
-        header_sha256=Safetensors(folder / WEIGHTS).header_hash,
+        sha256=file_sha256(folder / WEIGHTS),
         initializers=recipes,
         templates=templates,
     )
