@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 STANDS_OUT = 4.0
-"""The scan's t value below which no interval differs from the rest by more than the frames' own scatter."""
+"""The value of |t| from which an interval differs from the rest by more than the frames' own scatter."""
 
 MAX_SCANNED = 2048
 """Frames scanned exactly; longer videos are averaged to this many first (the scan is quadratic)."""
@@ -27,36 +27,28 @@ class Moment:
 
 
 def best_moment(scores: NDArray[np.float32], times: NDArray[np.float64], duration: float) -> Moment:
-    """The interval that differs most from the rest, or the whole video where none stands out.
-
-    It maximises the scan statistic of circular binary segmentation without the wrap-around (Olshen et al.
-    2004, section 2): `t = (mean inside - mean outside) / (s sqrt(1/inside + 1/outside))`, s the scatter within
-    both parts.
+    """The stretch with most evidence: the largest sum of scores over the threshold of `all_moments`.
 
     Args:
         scores: (N,) similarity of each frame.
         times: (N,) seconds, ascending; a frame stands for the time up to half-way to its neighbours.
         duration: seconds.
     """
-    first, last = _scan(scores) or (0, len(scores))
+    runs, threshold = _runs(scores)
+    first, last = max(runs, key=lambda run: float((scores[run[0] : run[1]] - threshold).sum()))
     return _moment(first, last, scores, times, duration)
 
 
 def all_moments(scores: NDArray[np.float32], times: NDArray[np.float64], duration: float) -> list[Moment]:
-    """Every stretch as good as the best one is distinct: maximal runs above half-way between inside and outside.
+    """Every stretch that stands out, best mean score first; the whole video where none does.
 
-    Runs are the maximal scoring subsequences (Ruzzo and Tompa 1999) of the scores over that threshold, so that
-    one weak frame does not cut a moment in two. Best first.
+    A circular binary segmentation (Olshen et al. 2004, section 2) finds the interval whose mean differs most
+    from the rest's, `t = (mean inside - mean outside) / (s sqrt(1/inside + 1/outside))` with s the scatter within
+    both. Where |t| is large enough, moments are the maximal scoring subsequences (Ruzzo and Tompa 1999) over the
+    middle of the two means: one weak frame does not cut a moment in two.
     """
-    found = _scan(scores)
-    if found is None:
-        return [_moment(0, len(scores), scores, times, duration)]
-    first, last = found
-    inside = scores[first:last].mean()
-    outside = np.concatenate([scores[:first], scores[last:]]).mean()
-    runs = maximal_runs(scores - (inside + outside) / 2)
-    moments = [_moment(a, b, scores, times, duration) for a, b in runs]
-    return sorted(moments, key=lambda m: -m.score)
+    runs, _ = _runs(scores)
+    return sorted((_moment(a, b, scores, times, duration) for a, b in runs), key=lambda m: -m.score)
 
 
 def maximal_runs(values: NDArray[np.float32]) -> list[tuple[int, int]]:
@@ -88,29 +80,39 @@ def _moment(first: int, last: int, scores: NDArray[np.float32], times: NDArray[n
     return Moment(float(edges[first]), float(edges[last]), float(scores[first:last].mean()))
 
 
-def _scan(scores: NDArray[np.float32]) -> tuple[int, int] | None:
-    """[first, last) of the best interval, None where none stands out."""
+def _runs(scores: NDArray[np.float32]) -> tuple[list[tuple[int, int]], float]:
+    """The stretches [first, last) that stand out, and the threshold they are over."""
+    found = scan(scores)
+    if found is None or found[0] < STANDS_OUT:
+        return [(0, len(scores))], -np.inf
+    _, first, last = found
+    inside = scores[first:last].mean()
+    outside = np.concatenate([scores[:first], scores[last:]]).mean()
+    threshold = float(inside + outside) / 2
+    return maximal_runs(scores - np.float32(threshold)), threshold
+
+
+def scan(scores: NDArray[np.float32]) -> tuple[float, int, int] | None:
+    """(|t|, first, last) of the interval [first, last) that differs most from the rest; None below 4 frames."""
     count = len(scores)
     step = -(-count // MAX_SCANNED)
     if step > 1:
         groups = np.add.reduceat(scores, np.arange(0, count, step)) / np.diff([*range(0, count, step), count])
-        found = _scan(np.asarray(groups, np.float32))
-        return None if found is None else (found[0] * step, min(found[1] * step, count))
+        found = scan(np.asarray(groups, np.float32))
+        return None if found is None else (found[0], found[1] * step, min(found[2] * step, count))
     if count < 4:
         return None
     values = scores.astype(np.float64) - scores.mean(dtype=np.float64)
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    total = float(values @ values)
-    best, where = 0.0, None
+    best, where = 0.0, (0, 0)
     for length in range(1, count):
-        inside = sums[length:] - sums[:-length]  # outside is its negative: the values are centred
-        # between-part sum of squares of a split into `length` and `count - length` frames
-        between = np.where(inside > 0, inside * inside * (count / (length * (count - length))), 0.0)
+        inside = sums[length:] - sums[:-length]  # the outside is its negative: the values are centred
+        between = inside * inside * (count / (length * (count - length)))  # sum of squares between the two parts
         at = int(between.argmax())
         if between[at] > best:
             best, where = float(between[at]), (at, at + length)
-    if where is None:
+    total = float(values @ values)
+    if best <= 1e-12 * count:  # rounding of equal scores
         return None
-    within = max(total - best, 1e-12 * max(total, 1e-12))
-    stands_out = best / (within / (count - 2)) > STANDS_OUT**2
-    return where if stands_out else None
+    within = max(total - best, 1e-9 * total)
+    return float(np.sqrt(best * (count - 2) / within)), *where

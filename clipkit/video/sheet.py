@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from clipkit.errors import InputError
 from clipkit.media.paths import printable
@@ -50,7 +50,7 @@ def _pictures(hit: VideoHit) -> list[Image.Image]:
 def _boxed(frame: Image.Image) -> Image.Image:
     """The whole frame within a thumbnail, on dark grey."""
     box = Image.new("RGB", (WIDTH, HEIGHT), (32, 32, 32))
-    frame.thumbnail((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    frame = ImageOps.contain(frame, (WIDTH, HEIGHT))
     box.paste(frame, ((WIDTH - frame.width) // 2, (HEIGHT - frame.height) // 2))
     return box
 
