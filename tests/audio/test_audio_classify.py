@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RATE, encode, tone
+from sound_files import RATE, encode, tone
 
 from clipkit.errors import UsageError
 from clipkit.media.paths import Source
@@ -46,12 +46,6 @@ class Ear:
     def encode_texts(self, texts, *, normalize=True):
         names = list(PITCHES)
         return np.array([[float(name in text) for name in names] for text in texts], np.float32)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """No vectors of other runs."""
-    monkeypatch.setenv("CLIPKIT_CACHE_DIR", str(tmp_path / "cache"))
 
 
 def options(**changes):

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import sweep, tone
+from sound_files import sweep, tone
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")

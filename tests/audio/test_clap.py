@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import sweep
+from sound_files import sweep
 
 pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")

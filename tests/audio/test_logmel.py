@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import sweep, tone
+from sound_files import sweep, tone
 
 from clipkit.audio.logmel import LogMel, hann, mel_filters
 

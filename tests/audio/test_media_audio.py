@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from conftest import RATE, sweep, tone
+from sound_files import RATE, sweep, tone
 
 from clipkit.errors import InputError
 from clipkit.media import audio
