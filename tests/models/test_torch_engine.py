@@ -234,3 +234,20 @@ def test_lower_precision_is_near(tiny_vit, precision):
     assert b.dtype == np.float32
     assert (a * b).sum(1).min() > 0.99
     assert half.text_key == f"{full.text_key}-{precision}"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["auto", "fp32", "bf16"])
+def test_cuda_agrees_with_the_cpu(tiny_vit, tiny_resnet, precision):
+    """On a CUDA device each precision gives the CPU's directions, float32 at the boundary."""
+    for directory in (tiny_vit, tiny_resnet):
+        here, there = load(directory), load(directory, device="cuda", precision=precision)
+        pixels = np.random.default_rng(0).standard_normal((4, 3, *here.preprocess.size)).astype(np.float32)
+        for a, b in (
+            (here.encode_images(pixels), there.encode_images(pixels)),
+            (here.encode_texts(TEXTS), there.encode_texts(TEXTS)),
+        ):
+            assert b.dtype == np.float32
+            assert (a * b).sum(1).min() > (0.9999 if precision == "fp32" else 0.99)
+        assert there.device == "cuda"
+        assert there.torch_device.type == "cuda"
