@@ -89,11 +89,11 @@ def video_options(sampling: Sampling, decoder: DecoderName, patience: float, wor
     return VideoOptions(sampling, decoder.value, patience, workers)
 
 
-def sampling_of(name: SamplingName, fps: float, frames: int | None, default: int) -> Sampling:
+def sampling_of(name: SamplingName, fps: float, frames: int | None, default: int, least: int = 1) -> Sampling:
     """The frames to look at; `--frames 0` is all of them."""
     from clipkit.video.sampling import Sampling
 
-    return Sampling(name.value, fps, default if frames is None else frames or None)
+    return Sampling(name.value, fps, default if frames is None else frames or None, least)
 
 
 def retrieval_model(
@@ -132,7 +132,10 @@ def index_options(
     """What the index commands share: 12 frames for a checkpoint, as in the paper, else 64."""
     from clipkit.tasks.bench_retrieve_video import FRAMES as TRAINED
     from clipkit.tasks.index_videos import IndexOptions
-    from clipkit.video.sampling import MOMENT_FRAMES
+    from clipkit.video.sampling import MOMENT_FRAMES, SHORT_FRAMES
 
-    chosen = sampling_of(sampling, fps, frames, MOMENT_FRAMES if checkpoint is None else TRAINED)
+    if checkpoint is None:
+        chosen = sampling_of(sampling, fps, frames, MOMENT_FRAMES, SHORT_FRAMES)
+    else:
+        chosen = sampling_of(sampling, fps, frames, TRAINED)
     return IndexOptions(video_options(chosen, decoder, patience, workers), head)

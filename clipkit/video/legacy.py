@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from clipkit.video.sampling import thinned
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from clipkit.media.video import Plan
     from clipkit.video.sampling import Sampling
@@ -55,23 +57,16 @@ def read_by_index(source: Path | bytes, plan: Plan, sampling: Sampling) -> Itera
         video.release()
 
 
-def _readable(video: object, fps: int, count: int, offsets: object) -> list[int]:
-    """The frame numbers the authors' loop reaches: second by second until a read fails."""
+def _readable(video: Any, fps: int, count: int, offsets: NDArray[np.int64]) -> list[int]:
+    """The frame numbers the authors' loop reaches: second by second until a read fails, wherever that is."""
+    import cv2
+
     seconds = (count + fps - 1) // fps
     reached: list[int] = []
     for second in range(seconds + 1):
-        for offset in offsets:  # type: ignore[attr-defined]
-            index = second * fps + int(offset)
-            if not _can_read(video, index, count):
+        for offset in offsets.tolist():
+            video.set(cv2.CAP_PROP_POS_FRAMES, second * fps + offset)
+            if not video.grab():
                 return reached
-            reached.append(index)
+            reached.append(second * fps + offset)
     return reached
-
-
-def _can_read(video: object, index: int, count: int) -> bool:
-    import cv2
-
-    if index < count - 1:
-        return True
-    video.set(cv2.CAP_PROP_POS_FRAMES, index)  # type: ignore[attr-defined]
-    return bool(video.grab())  # type: ignore[attr-defined]

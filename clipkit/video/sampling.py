@@ -19,6 +19,9 @@ Method = Literal["fps", "segments", "clip4clip-index"]
 MOMENT_FRAMES = 64
 """CLIP4Clip's frames for long videos; enough for a moment to be told from its neighbours."""
 
+SHORT_FRAMES = 8
+"""What an index looks at in a clip of less than eight seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -31,11 +34,14 @@ class Sampling:
             kept for exact comparison; on a variable frame rate it looks at the wrong times.
         fps: frames a second for `fps` and `clip4clip-index`.
         frames: at most (`segments`: exactly) so many; None, for `fps` only, keeps all.
+        least: `fps` looks at a video that is shorter at so many evenly spread times all the same: one frame says
+            little of a clip of a second. 1 is the paper's rule.
     """
 
     method: Method = "fps"
     fps: float = 1.0
     frames: int | None = MOMENT_FRAMES
+    least: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what gives no frame."""
@@ -48,7 +54,11 @@ class Sampling:
     def key(self) -> str:
         """Changes whenever other frames would be chosen."""
         parts = [self.method, str(self.frames or "all")]
-        return "-".join([*parts, f"{self.fps:g}fps"] if self.method != "segments" else parts)
+        if self.method != "segments":
+            parts.append(f"{self.fps:g}fps")
+        if self.method == "fps" and self.least > 1:
+            parts.append(f"least{self.least}")
+        return "-".join(parts)
 
     def times(self, info: VideoInfo) -> list[float]:
         """Ascending times in seconds for a video; a plan for `read_frames`."""
@@ -56,6 +66,9 @@ class Sampling:
             assert self.frames is not None
             return segment_centres(0.0, info.duration, self.frames, info.rate)
         count = max(1, int(np.ceil(info.duration * self.fps - 1e-6)))
+        least = min(self.least, self.frames or self.least)
+        if count < least:
+            return [k * info.duration / least for k in range(least)]
         return [float(k) / self.fps for k in thinned(count, self.frames)]
 
 

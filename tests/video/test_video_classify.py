@@ -147,11 +147,21 @@ def test_frames_by_time():
     many = Sampling(fps=1, frames=12).times(info(60.0))
     assert many == np.linspace(0, 59, 12, dtype=int).tolist()
     assert thinned(5, None) == range(5)
+    assert Sampling(least=4).times(info(2.0)) == [0, 0.5, 1.0, 1.5]
+    assert Sampling(least=4).times(info(4.0)) == [0, 1, 2, 3]
+    assert Sampling(frames=2, least=4).times(info(0.5)) == [0, 0.25]
 
 
 def test_sampling_keys_tell_what_differs():
     """Different frames, different keys: the index never mixes them."""
-    rules = [Sampling(), Sampling(fps=2), Sampling(frames=12), Sampling(frames=None), Sampling("segments", frames=8)]
+    rules = [
+        Sampling(),
+        Sampling(fps=2),
+        Sampling(frames=12),
+        Sampling(frames=None),
+        Sampling("segments", frames=8),
+        Sampling(least=8),
+    ]
     rules.append(Sampling("clip4clip-index", frames=12))
     assert len({rule.key for rule in rules}) == len(rules)
     assert Sampling("segments", fps=3.0, frames=8).key == Sampling("segments", frames=8).key

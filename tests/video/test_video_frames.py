@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from video_clips import film, number_of, picture, steady, unsteady
 
-from clipkit.errors import ModelUnavailableError
+from clipkit.errors import InputError, ModelUnavailableError
 from clipkit.media import video_decord, video_packets
 from clipkit.media.video import probe, read_frames
+from clipkit.video.legacy import read_by_index
+from clipkit.video.sampling import Sampling
 
 NAMES = [
     "cfr-h264.mp4", "vfr-h264.mp4", "cfr-hevc.mp4", "vfr-hevc.mkv", "cfr-vp9.webm", "vfr-vp9.webm",
@@ -194,3 +196,42 @@ def test_unsteady_is_unsteady():
     """The variable-rate films really vary: their gaps span two orders of magnitude."""
     gaps = np.diff(unsteady(90))
     assert gaps.max() / gaps.min() > 20
+
+
+def authors_loop(path):
+    """The numbers of the frames that CLIP4Clip's extractor reads at one a second, by its own loop over OpenCV."""
+    import cv2
+
+    video = cv2.VideoCapture(str(path))
+    fps, count = int(video.get(cv2.CAP_PROP_FPS)), int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    found = []
+    for second in range((count + fps - 1) // fps + 1):
+        video.set(cv2.CAP_PROP_POS_FRAMES, second * fps)
+        ok, image = video.read()
+        if not ok:
+            break
+        found.append(number_of(image))
+    return found
+
+
+@pytest.mark.parametrize("name", ["cfr-h264.mp4", "vfr-h264.mp4", "cfr-hevc.mp4"])
+def test_the_legacy_seek_is_the_authors(films, name):
+    """`clip4clip-index` gives what the authors' loop gives, right or wrong; at a constant rate that is one a second."""
+    path, _ = films(name)
+    sampling = Sampling("clip4clip-index", frames=12)
+    found = [number_of(f.pixels) for f in read_by_index(path, sampling.times, sampling)]
+    assert found == authors_loop(path)[:12]
+    by_time = [number_of(f.pixels) for f in read_frames(path, Sampling(frames=12).times)]
+    if name.startswith("cfr"):
+        assert found == by_time == [0, 30, 60]
+    else:
+        assert found != by_time
+
+
+def test_the_legacy_seek_needs_a_file(films):
+    """Bytes are refused with a reason; a file that is no video has the same words as elsewhere."""
+    sampling = Sampling("clip4clip-index", frames=12)
+    with pytest.raises(InputError, match="files only"):
+        list(read_by_index(b"x", sampling.times, sampling))
+    with pytest.raises(InputError, match="no such file"):
+        list(read_by_index(films("cfr-h264.mp4")[0].with_name("none.mp4"), sampling.times, sampling))
