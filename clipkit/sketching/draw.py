@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from clipkit.sketching.checkpoint import fingerprint, load_state, save_state
+from clipkit.sketching.contours import ContourGuide, strongest_contours
 from clipkit.sketching.fit import Fit
 from clipkit.sketching.losses import ClipassoLoss
 from clipkit.sketching.masking import Mask, choose_mask, over_white
@@ -120,14 +121,20 @@ def draw(
     target = photo.rgb if mask.values is None else over_white(photo.rgb, mask.values)
     if mask.values is not None:
         looked = attention_map(tower, target) * mask.values
+    weight = recipe.contours or 0.0
+    lines = None
+    if weight > 0.0:
+        lines = strongest_contours(target, looked, recipe.strokes or MOST, inside=photo.inside)
     objective = ClipassoLoss(
         tower,
         torch.from_numpy(np.ascontiguousarray(target.transpose(2, 0, 1))),
         layers=layers,
         augmentations=recipe.augmentations,
         embedding_weight=recipe.embedding_weight,
+        guide=None if lines is None else ContourGuide(lines, recipe.width, tower.device),
+        guide_weight=weight,
     )
-    chance = start_probability(looked * photo.inside, target, mask=mask.values)
+    chance = start_probability(looked * photo.inside, target, mask=mask.values, lines=lines)
     run = _Run(objective, recipe, chance, renderer, watcher or Nobody(), state)
     run.mark = fingerprint(target, repr(sorted(asdict(recipe).items())), facts)
     if resume and state is not None and (found := load_state(state, run.mark)) is not None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from clipkit.sketching.contours import ContourGuide
     from clipkit.sketching.features import Features, Tower
 
 EMBEDDING_WEIGHT = 0.1
@@ -47,8 +48,10 @@ class ClipassoLoss:
         layers: Mapping[str, float] | None = None,
         augmentations: int = 4,
         embedding_weight: float = EMBEDDING_WEIGHT,
+        guide: ContourGuide | None = None,
+        guide_weight: float = 0.0,
     ) -> None:
-        """Keep the photograph (3, S, S) in [0, 1], S a size of the tower, and its features."""
+        """Keep the photograph (3, S, S) in [0, 1], S a size of the tower, and its features; `guide` adds a term."""
         self.tower = tower
         self.device = tower.device
         self.photo = photo.to(tower.device)[None]
@@ -56,6 +59,7 @@ class ClipassoLoss:
         self.layers = dict(layers or tower.default_layers())
         self.augmentations = augmentations
         self.embedding_weight = embedding_weight
+        self.guide, self.guide_weight = guide, guide_weight
         with torch.no_grad():
             self._target = tower(self.photo, tuple(self.layers))
 
@@ -69,16 +73,23 @@ class ClipassoLoss:
         target = self._target if warped is None else _joined(self._target, warped)
         seen = self.tower(_rgb(views), tuple(self.layers))
         distance = self.distance(seen, target, batch)
-        return distance.mean(1), distance[:, 0].detach()
+        guided = self._guided(pictures)
+        return distance.mean(1) + guided, (distance[:, 0] + guided).detach()
 
     def plain(self, pictures: Tensor) -> Tensor:
         """See `Objective`; eight pictures at a time."""
         with torch.no_grad():
             parts = [
                 self.distance(self.tower(_rgb(part), tuple(self.layers)), self._target, len(part))[:, 0]
+                + self._guided(part)
                 for part in torch.split(pictures, 8)  # type: ignore[no-untyped-call, unused-ignore]
             ]
         return torch.cat(parts)
+
+    def _guided(self, pictures: Tensor) -> Tensor:
+        if self.guide is None or self.guide_weight <= 0.0:
+            return pictures.new_zeros(len(pictures))
+        return self.guide_weight * self.guide(pictures)
 
     def distance(self, seen: Features, target: Features, batch: int) -> Tensor:
         """Features of B V pictures against those of V views of the photograph: (B, V)."""

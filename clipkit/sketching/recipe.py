@@ -36,6 +36,7 @@ class Recipe:
         layers: `name[:weight],...` of the loss; None takes the architecture's own.
         embedding_weight: of the embedding's distance.
         mask: whether the background is removed.
+        contours: weight of the contour guide; None is 1 for the built-in model and 0, CLIPasso's own loss, for others.
     """
 
     strokes: int | None = 16
@@ -55,6 +56,7 @@ class Recipe:
     layers: str | None = None
     embedding_weight: float = EMBEDDING_WEIGHT
     mask: bool = True
+    contours: float | None = None
 
     def checked(self) -> Recipe:
         """This recipe.
@@ -71,6 +73,7 @@ class Recipe:
             ("resolution", self.resolution, 64, 1024),
             ("width", self.width, 0.3, 20.0),
             ("epsilon", self.epsilon, 0.0, 10.0),
+            ("contours", self.contours or 0.0, 0.0, 100.0),
         )
         for name, value, low, high in bounds:
             if not low <= value <= high:

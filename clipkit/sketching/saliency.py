@@ -73,6 +73,7 @@ def start_probability(
     *,
     temperature: float = TEMPERATURE,
     mask: NDArray[np.float32] | None = None,
+    lines: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """The chance of each pixel to begin a stroke, (S, S), summing to one: softmax of attention on edges.
 
@@ -81,11 +82,15 @@ def start_probability(
         photo: (S, S, 3) in [0, 1].
         temperature: tau of the softmax.
         mask: (S, S), 1 on the object; strokes begin on it.
+        lines: (S, S), what strokes begin on instead of XDoG's edges, masked already.
     """
-    grey = photo @ np.asarray([0.2125, 0.7154, 0.0721], np.float32)
-    edges = 1.0 - xdog(((grey - 0.45) / 0.27).astype(np.float32))
-    weight = attention * edges
-    if mask is not None:
+    if lines is None:
+        grey = photo @ np.asarray([0.2125, 0.7154, 0.0721], np.float32)
+        edges = 1.0 - xdog(((grey - 0.45) / 0.27).astype(np.float32))
+        weight = attention * edges
+    else:
+        weight = np.where(lines, np.maximum(attention, 1e-3), 0.0).astype(np.float32)
+    if mask is not None and lines is None:
         weight = weight * (mask > 0.5)
     if np.count_nonzero(weight) < 64:  # no lines at all: attention alone
         weight = attention if mask is None else attention * (mask > 0.5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from clipkit.errors import InputError
@@ -60,6 +60,7 @@ class Sketch:
     renderer: str
     seed: int
     steps: int
+    contours: float = 0.0
     order: tuple[int, ...] = ()
     order_losses: tuple[float, ...] = ()
     svg: str | None = None
@@ -82,6 +83,7 @@ class Sketch:
             "seed": self.seed,
             "seed_losses": [round(loss, 6) for _, loss in drawing.candidates],
             "steps": self.steps,
+            "contours": self.contours,
             "seconds": round(self.seconds, 2),
             "mask": drawing.mask.origin,
             "renderer": self.renderer,
@@ -129,6 +131,9 @@ def run(
         ModelError: an architecture without the layers a sketch needs.
     """
     recipe = options.recipe.checked()
+    if recipe.contours is None:
+        recipe = replace(recipe, contours=1.0 if clip.id == "builtin" else 0.0)
+        options = replace(options, recipe=recipe)
     visual: Any = clip.model.visual
     tower = Tower(visual, clip.preprocess.mean, clip.preprocess.std)
     if recipe.layers:
@@ -180,6 +185,7 @@ def _sketch(item: Source, options: SketchOptions, clip: TorchClip, tower: Tower,
         renderer=options.renderer,
         seed=recipe.seed + drawing.seed,
         steps=recipe.steps,
+        contours=recipe.contours or 0.0,
         order=tuple(order),
         order_losses=tuple(losses),
     )

@@ -95,6 +95,14 @@ Layers = Annotated[
         metavar="A[:W],B", help="Layers of the loss, as layer2,layer3 or, for a ViT, 4,8.", rich_help_panel=_METHOD
     ),
 ]
+Contours = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="Weight of the photo's contours beside CLIP; 1 for the built-in model, 0 for others.",
+        rich_help_panel=_METHOD,
+    ),
+]
 Renderer = Annotated[RendererName, typer.Option(help="auto is torch, on every device.", rich_help_panel=_METHOD)]
 Threads = Annotated[
     int | None,
@@ -150,6 +158,7 @@ def sketch(
     augmentations: Augmentations = None,
     resolution: Resolution = None,
     layers: Layers = None,
+    contours: Contours = None,
     renderer: Renderer = RendererName.auto,
     threads: Threads = None,
     mask: MaskFile = None,
@@ -198,6 +207,7 @@ def sketch(
         epsilon=epsilon,
         layers=layers,
         mask=not no_mask,
+        contours=contours,
         **{name: value for name, value in wishes.items() if value is not None},
     ).checked()
 
