@@ -14,6 +14,10 @@ from clipkit.media import sniff
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MAX_SCANS = 200
+
+_ZEROS = 256
+_BLOCK = 1 << 20
 _CUT = ("truncated", "eof", "unpack requires", "not enough")
 _UNSUPPORTED = ("unsupported", "unknown", "not support")
 
@@ -49,6 +53,41 @@ def ends_early(stream: IO[bytes], decoder: sniff.Decoder) -> bool:
         return check(stream, size)
     except (OSError, ValueError, struct.error):
         return True
+
+
+def check_jpeg(stream: IO[bytes], *, progressive: bool) -> None:
+    """Refuse what libjpeg would decode, but not to a picture or not in bounded time.
+
+    A download into a file of the final size that stopped half way ends in zeros, which libjpeg reads as grey.
+    A progressive file with thousands of scans takes minutes: each scan passes over every block.
+
+    Raises:
+        InputError: `truncated` or `unsupported`.
+    """
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - _ZEROS))
+    if not stream.read().strip(b"\0") and not _has_end(stream):
+        raise InputError("truncated", "the JPEG data ends early and zeros follow (truncated); download it again")
+    stream.seek(0)
+    if progressive and (scans := _occurrences(stream, b"\xff\xda")) > MAX_SCANS:
+        raise InputError("unsupported", f"a progressive JPEG with {scans} scans, where about ten are usual")
+    stream.seek(0)
+
+
+def _has_end(stream: IO[bytes]) -> bool:
+    """Whether an end marker follows the first scan; before it, a thumbnail has one of its own."""
+    stream.seek(2)
+    while len(head := stream.read(4)) == 4 and head[0] == 0xFF and head[1] != 0xDA:
+        stream.seek(int.from_bytes(head[2:], "big") - 2, os.SEEK_CUR)
+    return _occurrences(stream, b"\xff\xd9") > 0
+
+
+def _occurrences(stream: IO[bytes], marker: bytes) -> int:
+    found, last = 0, b""
+    while block := stream.read(_BLOCK):
+        found += (last + block).count(marker)
+        last = block[-1:]
+    return found
 
 
 def _png(stream: IO[bytes], _: int) -> bool:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from clipkit.errors import InputError
 from clipkit.media import sniff
-from clipkit.media.damage import explain
+from clipkit.media.damage import check_jpeg, explain
 from clipkit.media.paths import Source
 from clipkit.media.pixels import to_rgb, upright
 from clipkit.media.png import essential
@@ -109,6 +109,8 @@ def _pixels(
             f"{image.width} x {image.height} is {_mega(pixels)} megapixels, over the limit of {_mega(max_pixels)}; "
             f"shrink it or raise the limit (--max-pixels {pixels})",
         )
+    if decoder is sniff.JPEG:
+        check_jpeg(stream, progressive=bool(image.info.get("progressive")))
     if decode == "fast" and min_side and decoder is sniff.JPEG:
         scale = _draft_scale(image.size, min_side)
         image.draft(None, (image.width // scale, image.height // scale))

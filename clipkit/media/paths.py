@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from clipkit.errors import UsageError
+from clipkit.media.listing import names, open_list, printable
 from clipkit.results import Failure
 
 if TYPE_CHECKING:
@@ -30,6 +31,16 @@ VIDEO_EXTENSIONS = frozenset(
 AUDIO_EXTENSIONS = frozenset(
     {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".aifc", ".au", ".caf", ".wma"}
 )
+
+__all__ = [
+    "AUDIO_EXTENSIONS",
+    "IMAGE_EXTENSIONS",
+    "VIDEO_EXTENSIONS",
+    "Source",
+    "count",
+    "expand",
+    "printable",
+]
 
 _COUNT_SECONDS = 0.5
 
@@ -78,7 +89,7 @@ def expand(
         stdin = sys.stdin.buffer if stdin is None else stdin
         if stdin.isatty():
             raise UsageError("`-` reads from stdin, which is the terminal here: pipe something in")
-    listing = None if files_from is None else _open_list(files_from, stdin)
+    listing = None if files_from is None else open_list(files_from, stdin)
     return _expand(inputs, listing, files_from, null, extensions, stdin)
 
 
@@ -103,19 +114,6 @@ def count(
     return total + len(inputs) - len(named)
 
 
-def printable(name: str) -> str:
-    """A name on one line for people: control characters and bytes that are no UTF-8 are shown as escapes."""
-    if name.isprintable():
-        return name
-    return "".join(c if c.isprintable() else _escape(c) for c in name)
-
-
-def _escape(c: str) -> str:
-    if "\udc80" <= c <= "\udcff":  # a byte that os.fsdecode could not read as UTF-8
-        return f"\\x{ord(c) - 0xDC00:02x}"
-    return c.encode("unicode_escape").decode("ascii")
-
-
 def _expand(
     inputs: Sequence[str],
     listing: BinaryIO | None,
@@ -135,7 +133,7 @@ def _expand(
     if listing is not None:
         empty = True
         try:
-            for name in _names(listing, null):
+            for name in names(listing, null=null):
                 empty = False
                 yield from _named(name, extensions)
         finally:
@@ -269,40 +267,3 @@ def _any_file(folder: str) -> list[str]:
 
 def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()  # noqa: PTH122
-
-
-def _open_list(files_from: str, stdin: BinaryIO | None) -> BinaryIO:
-    if files_from == "-":
-        assert stdin is not None
-        return stdin
-    try:
-        return open(files_from, "rb")  # noqa: PTH123  closed by the generator that reads it
-    except OSError as error:
-        raise UsageError(f"cannot read the list {printable(files_from)}: {error.strerror}") from error
-
-
-def _names(stream: BinaryIO, null: bool) -> Iterator[str]:
-    """The names in a list, decoded as the file system's own names are, so that any bytes survive."""
-    for number, raw in enumerate(_records(stream, null)):
-        if number == 0:
-            if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise UsageError("the list of files is UTF-16; save it as UTF-8")
-            raw = raw.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901
-        if not null and raw.endswith(b"\r") and not os.path.lexists(raw):
-            raw = raw[:-1]  # noqa: PLW2901  a list written on Windows
-        if raw:
-            yield os.fsdecode(raw)
-
-
-def _records(stream: BinaryIO, null: bool) -> Iterator[bytes]:
-    if not null:
-        for line in stream:
-            yield line.removesuffix(b"\n")
-        return
-    rest = b""
-    read = getattr(stream, "read1", stream.read)  # read1 gives what has arrived: results need not wait for 64 KiB
-    while block := read(65536):
-        *whole, rest = (rest + block).split(b"\0")
-        yield from whole
-    if rest:
-        yield rest

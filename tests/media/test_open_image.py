@@ -229,6 +229,25 @@ def test_a_cut_file_is_named_and_never_half_grey(name):
     assert kinds.count("truncated") >= 0.8 * len(kinds), kinds
 
 
+def test_a_download_into_a_file_of_full_size_is_cut_too():
+    """Zeros in the place of what is missing are told; zeros after a whole picture, as cameras write them, are fine."""
+    data = encoded(noisy(), "JPEG", comment=b"a thumbnail's end marker: \xff\xd9")
+    assert data.index(b"\xff\xd9") < len(data) // 2
+    assert kind_of(data[: len(data) // 2] + bytes(len(data) // 2)) == "truncated"
+    whole = pixels(open_image(data))
+    assert np.array_equal(pixels(open_image(data + bytes(5000))), whole)
+    assert np.array_equal(pixels(open_image(data + b"a film" * 99 + bytes(5000))), whole)
+
+
+def test_a_progressive_file_of_endless_scans_is_refused():
+    """Every scan passes over every block, so thousands of them would take minutes."""
+    data = encoded(picture(), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    many = data[:-2] + data[last:-2] * 300 + b"\xff\xd9"
+    assert kind_of(many) == "unsupported"
+    assert open_image(data[:-2] + data[last:-2] * 20 + b"\xff\xd9").size == (48, 32)
+
+
 def test_files_that_are_not_there_or_not_files(tmp_path):
     """Each has its kind, and a pipe nobody writes to must not hang the run."""
     assert kind_of(tmp_path / "no.png") == "not_found"
