@@ -69,10 +69,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=8_000)
     parser.add_argument("--folds", default="123")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--leave-out", nargs="*", default=[], help="classes to leave out, to measure unseen labels")
     options = parser.parse_args()
 
     teacher, front_end = Yamnet(options.yamnet), LogMel()
-    labelled = [Source(load(file, RATE), label) for file, label in esc10_clips(options.esc10, options.folds)]
+    clips = esc10_clips(options.esc10, options.folds)
+    labelled = [Source(load(file, RATE), label) for file, label in clips if LABELS[label] not in options.leave_out]
     other = spoken(options.digits) + music(options.samples)
     print(f"{len(labelled)} labelled recordings, {len(other)} others")
     maker = SceneMaker(labelled, other, len(LABELS), options.seed)
