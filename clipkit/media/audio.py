@@ -89,7 +89,7 @@ def windows(
 
     A recording shorter than one window gives one window of its own length. Where the windows do not end with the
     recording, a last one is laid flush with the end, so every sample is heard once at least (for `hop <= seconds`) and
-    every window of a longer recording is full.
+    every window of a longer recording is full. A rest under a hundredth of a window, such as a codec's padding, gets none.
 
     Raises:
         InputError: see `stream`.
@@ -110,7 +110,7 @@ def windows(
             held, origin = held[drop:], origin + drop
     total = origin + len(held)
     covered = start - step + length if start else 0
-    if start < total and covered < total:
+    if start < total and total - covered > (length // 100 if covered else 0):
         begin = max(0, total - length)
         yield AudioWindow(begin / rate, total / rate, held[begin - origin :].copy())
 

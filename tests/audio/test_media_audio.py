@@ -167,6 +167,8 @@ def test_windows_cover_the_recording(write):
     assert spans(write("b.wav", sweep(8.0)), 4, 2) == [(0, 4, 64_000), (2, 6, 64_000), (4, 8, 64_000)]
     assert spans(write("c.wav", sweep(1.5)), 4, 2) == [(0, 1.5, 24_000)]
     assert spans(write("d.wav", sweep(4.0)), 4, 4) == [(0, 4, 64_000)]
+    assert len(spans(write("f.wav", sweep(4.03)), 4, 4)) == 1
+    assert len(spans(write("g.wav", sweep(4.05)), 4, 4)) == 2
     assert spans(write("e.wav", sweep(10.0)), 1, 4) == [(0, 1, 16_000), (4, 5, 16_000), (8, 9, 16_000)]
 
 
