@@ -20,16 +20,18 @@ if TYPE_CHECKING:
 
     from clipkit.results import Result
 
-PLAIN = {"path", "rank", "label", "score"}
+RANKING = {"path", "rank", "label", "score"}
 _BAR_WIDTH = 30
+_NUMBER = 7
 _FILE_WIDTH = 100
 
 
 class TableWriter:
     """Results as text on a terminal (or in a file); failures go to stderr, one line each.
 
-    With the columns path, rank, label and score, a run of one picture is a chart with bars, and a run of many
-    is one line a picture, written as it comes. Other results are a heading and their rows in aligned columns.
+    One ranking of labels an input: a run of one picture is a chart with bars, a run of many is one line a picture,
+    written as it comes. One row of other values an input: lines under one header. Several rows an input (boxes,
+    windows): a heading and the rows in aligned columns.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class TableWriter:
         self._percent = percent
         self._first: Result | None = None
         self._rows_out = 0
+        self._widths: list[int] | None = None
 
     def __enter__(self) -> Self:
         """Nothing to prepare."""
@@ -71,8 +74,11 @@ class TableWriter:
             path = printable(outcome.path)
             line = message if message.startswith(path) and path else f"{path or repr('')}: {message}"
             self._errors.print(Text(f"clipkit: {line}", style="red"), soft_wrap=True)
-        elif not set(self._columns) <= PLAIN or "label" not in self._columns:
-            self._put(self._block(outcome))
+            return
+        rows = [tuple(row) for row in outcome.rows()]
+        if not self._is_ranking(rows):
+            self._flush_first()
+            self._put(self._row(outcome, rows[0]) if self._is_single(outcome, rows) else self._block(outcome, rows))
         elif self._rows_out == 0 and self._first is None:
             self._first = outcome
         else:
@@ -83,6 +89,21 @@ class TableWriter:
         if self._first is not None:
             first, self._first = self._first, None
             self._put([self._line(first)])
+
+    def _is_ranking(self, rows: list[tuple[Any, ...]]) -> bool:
+        """Whether the rows are one list of labels, best first, for the whole input."""
+        if not {"rank", "label", "score"} <= set(self._columns):
+            return False
+        others = [i for i, name in enumerate(self._columns) if name not in RANKING]
+        return len({tuple(row[i] for i in others) for row in rows}) == 1
+
+    def _is_single(self, result: Result, rows: list[tuple[Any, ...]]) -> bool:
+        return (
+            len(rows) == 1
+            and "label" not in self._columns
+            and "path" in self._columns
+            and rows[0][self._columns.index("path")] == result.path
+        )
 
     def _put(self, lines: list[Text]) -> None:
         with self._console.capture() as captured:
@@ -136,13 +157,37 @@ class TableWriter:
             left = room - cell_len(shown)
         return line
 
-    def _block(self, result: Result) -> list[Text]:
+    def _row(self, result: Result, row: tuple[Any, ...]) -> list[Text]:
+        """One line of values under a header that is written once; the first row decides the widths."""
         width = self._console.width
-        rows = [tuple(row) for row in result.rows()]
+        at = [i for i, name in enumerate(self._columns) if name != "path"]
+        cells = [printable(_plain(row[i])) for i in at]
+        names = [self._columns[i] for i in at]
+        header = self._widths is None
+        if self._widths is None:
+            self._widths = [
+                max(len(n), cell_len(c), _NUMBER if _is_number(row[i]) else 0)
+                for n, c, i in zip(names, cells, at, strict=True)
+            ]
+        room = max(16, width - sum(self._widths) - 2 * len(at))
+        lines = []
+        for first, rest in [("path", names), (printable(result.path), cells)][0 if header else 1 :]:
+            parts = [_left_cut(first, min(room, width * 2 // 5), self._ellipsis, pad=True)]
+            for text, w, i in zip(rest, self._widths, at, strict=True):
+                gap = " " * max(0, w - cell_len(text))
+                parts.append(gap + text if _is_number(row[i]) else text + gap)
+            lines.append(Text(_right_cut("  ".join(parts).rstrip(), width, self._ellipsis).rstrip()))
+        if header:
+            lines[0].stylize("dim")
+        return lines
+
+    def _block(self, result: Result, rows: list[tuple[Any, ...]]) -> list[Text]:
+        width = self._console.width
         keep = [
             i
             for i, name in enumerate(self._columns)
             if not (name == "path" and all(row[i] == result.path for row in rows))
+            and not (rows and all(row[i] is None or row[i] == "" for row in rows))
         ]
         names = [self._columns[i] for i in keep]
         cells = [[printable(_plain(row[i])) for i in keep] for row in rows]
@@ -177,7 +222,9 @@ class TableWriter:
 
 
 def _plain(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else cell(value)
+    if isinstance(value, float):
+        return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+    return cell(value)
 
 
 def _is_number(value: Any) -> bool:

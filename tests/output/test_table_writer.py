@@ -2,7 +2,6 @@
 
 import io
 from dataclasses import dataclass
-from typing import ClassVar
 
 import pytest
 from rich.cells import cell_len
@@ -120,30 +119,67 @@ def test_a_table_in_a_file_is_plain(tmp_path, monkeypatch):
     assert path.read_text("utf-8").splitlines()[0] == f"{'photos/cat.jpg':40}  cat 93.1%  dog 5.2%  sailing boat 1.1%"
 
 
-@dataclass(frozen=True)
-class Found:
-    path: str
-    boxes: tuple
-    columns: ClassVar = ("path", "label", "score", "box", "note")
+def results(*columns):
+    """A result type with these columns; its rows are given."""
 
-    def record(self):
-        return {}
+    @dataclass(frozen=True)
+    class Rows:
+        path: str
+        given: tuple
 
-    def rows(self):
-        for box in self.boxes:
-            yield (self.path, "cat", 0.123456, box, None)
+        def record(self):
+            return {}
+
+        def rows(self):
+            yield from self.given
+
+    Rows.columns = columns
+    return Rows
 
 
-def test_other_results_are_aligned_columns_under_their_name(show):
-    """Detections, windows, metrics: a heading, the column names, the rows; numbers to the right."""
-    text = show(Found("a.jpg", ([1, 2], [10, 200])), columns=Found.columns)
-    assert text.splitlines() == [
+def test_several_rows_are_aligned_columns_under_their_name(show):
+    """Boxes, windows: a heading, the column names, the rows; numbers to the right, empty columns left out."""
+    found = results("path", "label", "score", "box", "note")
+    rows = tuple(("a.jpg", "cat", 0.123456, box, None) for box in ([1, 2], [10, 200]))
+    assert show(found("a.jpg", rows), columns=found.columns).splitlines() == [
         "a.jpg",
-        "  label   score  box        note",
+        "  label   score  box",
         "  cat    0.1235  [1, 2]",
         "  cat    0.1235  [10, 200]",
     ]
-    assert show(Found("none.jpg", ()), columns=Found.columns).splitlines()[0] == "none.jpg"
+    assert show(found("none.jpg", ()), columns=found.columns).splitlines()[0] == "none.jpg"
+
+
+def test_one_row_an_input_is_a_line_under_one_header(show):
+    """Depths, sketches, metrics: as a table of files."""
+    depth = results("path", "method", "min", "mean", "metric")
+    text = show(
+        *(
+            depth(path, ((path, "clip", 0.5, mean, False),))
+            for path, mean in (("a.jpg", 1.25), ("long/" * 20, 12345.678))
+        ),
+        columns=depth.columns,
+    )
+    assert text.splitlines() == [
+        "path                              method      min     mean  metric",
+        "a.jpg                             clip        0.5     1.25  False",
+        f"…{'/long' * 6}/  clip        0.5    12346  False",
+    ]
+
+
+def test_one_ranking_with_constant_extras_is_shown_as_a_ranking(show):
+    """A recording heard as a whole is one list of labels; heard in windows it has rows with times."""
+    heard = results("path", "start", "end", "rank", "label", "score")
+    whole = heard("a.wav", (("a.wav", 0, 5, 1, "dog", 0.9), ("a.wav", 0, 5, 2, "rain", 0.1)))
+    parts = heard("b.wav", (("b.wav", 0, 5, 1, "dog", 0.9), ("b.wav", 5, 9, 1, "rain", 0.8)))
+    assert show(whole, whole, columns=heard.columns).splitlines()[0] == f"{'a.wav':32}  dog 90.0%  rain 10.0%"
+    assert show(whole, parts, columns=heard.columns).splitlines() == [
+        f"{'a.wav':32}  dog 90.0%  rain 10.0%",
+        "b.wav",
+        "  start  end  rank  label  score",
+        "      0    5     1  dog      0.9",
+        "      5    9     1  rain     0.8",
+    ]
 
 
 def test_the_only_picture_is_shown_even_if_the_run_is_stopped(show, monkeypatch):
