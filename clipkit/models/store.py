@@ -129,6 +129,8 @@ def describe(ref: ModelRef) -> dict[str, Any]:
     facts |= {key: value for key in ("arch", "tag", "repo") if (value := getattr(ref, key))}
     facts |= {"image_size": ref.image_size, "embed_dim": ref.embed_dim, "quick_gelu": ref.quick_gelu}
     facts |= {key: value for key in ("tokenizer", "text_model") if (value := getattr(ref, key))}
+    if ref.note:
+        facts["note"] = ref.note
     try:
         located = locate(ref)
     except (ModelUnavailableError, ModelError) as error:

@@ -106,3 +106,17 @@ def test_names_complete():
 
     assert "ViT-B-32/openai" in _complete("vit-b-32/o")
     assert _complete("built") == ["builtin"]
+
+
+def test_listing_loads_no_torch(isolated):
+    """Looking at models imports neither torch nor open_clip nor the hub's library."""
+    code = (
+        "import sys\n"
+        "from clipkit.cli.app import app\n"
+        "for words in (['list'], ['show', 'ViT-B-32/openai'], ['use', 'builtin']):\n"
+        "    app(['models', *words], standalone_mode=False)\n"
+        "print([m for m in ('torch', 'open_clip', 'huggingface_hub', 'onnxruntime') if m in sys.modules])"
+    )
+    printed = isolated(code)
+    assert "trained with QuickGELU" in printed
+    assert printed.splitlines()[-1] == "[]"
