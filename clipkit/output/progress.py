@@ -130,7 +130,7 @@ def _build(total: int | None, done: int) -> tuple[Any, Any]:
     bar = Progress(
         SpinnerColumn() if total is None else BarColumn(bar_width=30, complete_style="cyan", finished_style="cyan"),
         MofNCompleteColumn(),
-        TextColumn("[dim]{task.fields[rate]:.0f}/s[/dim]"),
+        TextColumn("[dim]{task.fields[rate]:.3g}/s[/dim]"),
         TimeRemainingColumn(compact=True) if total is not None else TextColumn(""),
         console=Console(stderr=True),
         transient=True,
