@@ -171,8 +171,7 @@ class _Search:
         ]
 
     def moments(self) -> list[tuple[str, float, Moment]]:
-        matrix = frame_matrix(self._index, self._space)
-        best = dict(zip(matrix.ids.tolist(), matrix.best_of_video(self._unit).tolist(), strict=True))
+        best = frame_matrix(self._index, self._space).best_of_videos(self._unit)
         scores = np.asarray([best.get(video, -np.inf) for video in self._ids], np.float32)
         hits: list[tuple[str, float, Moment]] = []
         for i in np.argsort(-scores, kind="stable")[: max(CANDIDATES, 2 * self._options.top_k)]:

@@ -33,18 +33,14 @@ SAMPLE_BYTES = 65536
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS space (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, model TEXT NOT NULL, weights TEXT NOT NULL,
-    sampling TEXT NOT NULL, head TEXT NOT NULL, generation INTEGER NOT NULL DEFAULT 0
+    sampling TEXT NOT NULL, head TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS video (
-    id INTEGER PRIMARY KEY, space INTEGER NOT NULL REFERENCES space(id) ON DELETE CASCADE, path BLOB NOT NULL,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, space INTEGER NOT NULL REFERENCES space(id) ON DELETE CASCADE, path BLOB NOT NULL,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sample BLOB NOT NULL,
     kind TEXT, message TEXT, duration REAL, count INTEGER NOT NULL, vector BLOB, times BLOB, frames BLOB,
     UNIQUE (space, path)
 );
-CREATE TRIGGER IF NOT EXISTS inserted AFTER INSERT ON video
-    BEGIN UPDATE space SET generation = generation + 1 WHERE id = NEW.space; END;
-CREATE TRIGGER IF NOT EXISTS deleted AFTER DELETE ON video
-    BEGIN UPDATE space SET generation = generation + 1 WHERE id = OLD.space; END;
 """
 
 
@@ -205,21 +201,17 @@ class VideoIndex:
         frames = np.frombuffer(row[3], "<f2").reshape(row[1], -1).astype(np.float32)
         return float(row[0]), np.frombuffer(row[2], "<f8"), frames
 
-    def generation(self, space: int) -> int:
-        """A number that grows with every change to a space."""
-        row = next(iter(self._rows("SELECT generation FROM space WHERE id = ?", (space,))), None)
-        return 0 if row is None else int(row[0])
-
     def counts(self, space: int) -> list[tuple[int, int, int]]:
         """(id, number of frames, their width D) of every usable video of a space, by path."""
         query = "SELECT id, count, length(frames) / 2 / count FROM video WHERE space = ? AND kind IS NULL ORDER BY path"
         return [(row[0], row[1], row[2]) for row in self._rows(query, (space,))]
 
-    def all_frames(self, space: int) -> Iterator[NDArray[np.float32]]:
-        """The frames (N, D) of every usable video of a space, in the order of `counts`."""
-        query = "SELECT count, frames FROM video WHERE space = ? AND kind IS NULL ORDER BY path"
-        for count, blob in self._rows(query, (space,)):
-            yield np.frombuffer(blob, "<f2").reshape(count, -1).astype(np.float32)
+    def some_frames(self, videos: Iterable[int]) -> Iterator[NDArray[np.float32]]:
+        """The frames (N, D) of videos by their ids, one by one."""
+        for video in videos:
+            found = self.frames(video)
+            assert found is not None, "read within a snapshot"
+            yield found[2]
 
     def stats(self) -> list[SpaceStats]:
         """What the index holds."""

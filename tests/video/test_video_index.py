@@ -21,7 +21,7 @@ from clipkit.tasks.index_stats import run_stats
 from clipkit.tasks.index_videos import IndexOptions, prune, run
 from clipkit.video.frames import VideoOptions
 from clipkit.video.index import FILE, Identity, VideoIndex
-from clipkit.video.matrix import frame_matrix
+from clipkit.video.matrix import MOST_PARTS, frame_matrix
 from clipkit.video.pooling import mean_pool, unit
 from clipkit.video.sampling import Sampling
 
@@ -241,23 +241,76 @@ def synthetic(place, videos, frames=3, dim=16, seed=0):
     return index, space, data
 
 
-def test_the_matrix_holds_every_frame_and_follows_the_index(tmp_path):
-    """The memory-mapped matrix equals the rows, is reused while nothing changes, and is rebuilt when it does."""
+def added(index, space, data, first):
+    """Put further random videos into a synthetic index."""
+    for number, embeddings in enumerate(data, first):
+        identity = Identity(f"/films/{number:05d}.mp4".encode(), 1, 1, b"x")
+        times = np.arange(len(embeddings), dtype=np.float64)
+        vector = mean_pool(embeddings)
+        index.put(space, identity, duration=3.0, times=times, frames=embeddings, vector=vector)
+
+
+def best_by_loop(index, space, query):
+    """The best frame of each video of an index by going through its rows."""
+    return {i: float((unit(index.frames(i)[2]) @ query).max()) for i in index.vectors(space)[0]}
+
+
+def test_the_matrix_follows_the_index(tmp_path):
+    """All frames are held; new videos are appended, dropped ones passed over, and many parts become one again."""
     index, space, data = synthetic(tmp_path, 40)
+    query = unit(np.ones(16, np.float32))
+    rng = np.random.default_rng(1)
     with index:
-        matrix = frame_matrix(index, space)
-        np.testing.assert_allclose(matrix.frames, unit(data.reshape(-1, 16)), atol=1e-3)
-        query = unit(np.ones(16, np.float32))
-        by_loop = [max(float(unit(f) @ query) for f in video) for video in data]
-        np.testing.assert_allclose(matrix.best_of_video(query), by_loop, atol=1e-3)
-        folders = list(tmp_path.glob("frames-*"))
+        first = frame_matrix(index, space)
+        np.testing.assert_allclose(first.parts[0].frames, unit(data.reshape(-1, 16)), atol=1e-3)
+        names = sorted(p.name for p in tmp_path.glob("frames-*"))
+        for step in range(12):
+            matrix = frame_matrix(index, space)
+            found, expected = matrix.best_of_videos(query), best_by_loop(index, space, query)
+            assert found.keys() == expected.keys()
+            np.testing.assert_allclose([found[i] for i in expected], list(expected.values()), atol=1e-5)
+            if step == 0:
+                assert sorted(p.name for p in tmp_path.glob("frames-*")) == names
+            if step == 1:
+                assert names[0] in {p.name for p in tmp_path.glob("frames-*")}  # the large part is not rewritten
+            assert len(list(tmp_path.glob("frames-*"))) <= MOST_PARTS
+            added(index, space, rng.standard_normal((2, 3, 16)).astype(np.float32), 100 * step + 100)
+            index.drop([f"/films/{step:05d}.mp4".encode()])
+        np.testing.assert_allclose(first.parts[0].frames[21], unit(data[7, 0]), atol=1e-3)  # an open one stays readable
+
+
+def test_a_matrix_of_forgotten_videos_is_rewritten(tmp_path):
+    """Where most of a matrix is of videos that are gone, it gives their space back."""
+    index, space, _ = synthetic(tmp_path, 40)
+    with index:
         frame_matrix(index, space)
-        assert list(tmp_path.glob("frames-*")) == folders
-        index.drop([b"/films/00007.mp4"])
-        changed = frame_matrix(index, space)
-        assert len(changed.ids) == 39
-        assert len(list(tmp_path.glob("frames-*"))) == 1
-        np.testing.assert_allclose(matrix.frames[21], unit(data[7, 0]), atol=1e-3)  # the old one stays readable
+        index.drop([f"/films/{i:05d}.mp4".encode() for i in range(30)])
+        matrix = frame_matrix(index, space)
+        assert [len(part.ids) for part in matrix.parts] == [10]
+        index.drop(index.paths())
+        assert frame_matrix(index, space).best_of_videos(unit(np.ones(16, np.float32))) == {}
+        assert not list(tmp_path.glob("frames-*"))
+
+
+def test_a_row_id_is_never_used_again(tmp_path):
+    """Dropping the newest video and adding another gives another id: a matrix never takes one for the other."""
+    index, space, data = synthetic(tmp_path, 3)
+    with index:
+        before = index.vectors(space)[0]
+        index.drop([b"/films/00002.mp4"])
+        added(index, space, data[:1], 9)
+        assert max(index.vectors(space)[0]) > max(before)
+
+
+def test_what_a_killed_writer_left_is_swept(tmp_path):
+    """A half-written matrix an hour old is removed; a fresh one, perhaps being written, stays."""
+    index, space, _ = synthetic(tmp_path, 2)
+    for name, age in (("old", 4000), ("new", 10)):
+        (tmp_path / f".frames-{name}").mkdir()
+        os.utime(tmp_path / f".frames-{name}", (time.time() - age,) * 2)
+    with index:
+        frame_matrix(index, space)
+    assert [p.name for p in tmp_path.glob(".frames-*")] == [".frames-new"]
 
 
 def test_an_empty_index_searches_to_nothing(tmp_path):
@@ -265,7 +318,7 @@ def test_an_empty_index_searches_to_nothing(tmp_path):
     with VideoIndex(tmp_path) as index:
         space = index.space("fake", "0" * 12, "s", "meanP")
         assert index.vectors(space)[0] == []
-        assert frame_matrix(index, space).best_of_video(np.ones(4, np.float32)).size == 0
+        assert frame_matrix(index, space).best_of_videos(np.ones(4, np.float32)) == {}
 
 
 def test_names_that_are_no_text_are_kept(tmp_path):
