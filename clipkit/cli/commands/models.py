@@ -145,7 +145,7 @@ def pull(
     epilog=examples(
         ("from now on", "clipkit models use ViT-B-32"),
         ("back to the small one", "clipkit models use builtin"),
-        ("for one command only", "CLIPKIT_MODEL=ViT-B-32 clipkit classify photo.jpg --labels cat,dog"),
+        ("a model of your own", "clipkit models use ./my-model"),
     )
 )
 def use(name: Name) -> None:
