@@ -1,16 +1,17 @@
 """Sound files and the sound of videos as mono float32 at the rate a model wants, whole or in windows, in flat memory.
 
-libsndfile reads WAV, FLAC, OGG and MP3; whatever it does not know (m4a, the audio track of a video) goes to FFmpeg
-through PyAV.
+libsndfile reads WAV, FLAC, OGG, AIFF and their kin; everything else (MP3, m4a, the audio track of a video) goes to FFmpeg through
+PyAV.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHUNK_SECONDS = 8
+SNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b".snd", b"caff")
+"""How the files begin that go to libsndfile. The rest does not: its MP3 decoder writes to stderr on its own."""
+
+FFMPEG_MAGIC = (b"ID3", b"\x1aE\xdf\xa3")
+"""How others begin that are sounds or videos for sure (so does `ftyp` at the fifth byte)."""
+
 MIN_RATE, MAX_RATE = 100, 1_536_000
 """Rates outside come from damaged headers, and would ask for absurd filters."""
 
@@ -55,7 +62,7 @@ def stream(source: str | Path | bytes, rate: int) -> Iterator[NDArray[np.float32
         (T,) float32 chunks in file order, about [-1, 1] (a float file may go beyond).
 
     Raises:
-        InputError: `not_found`, `is_directory`, `permission`, `unreadable`, `not_audio` (nothing that decodes),
+        InputError: `not_found`, `is_directory`, `not_a_file`, `permission`, `unreadable`, `not_audio` (nothing decodes),
             `no_audio` (pictures only), `empty` (no samples) or `corrupt` (damaged on the way).
     """
     with contextlib.ExitStack() as stack:
@@ -126,29 +133,36 @@ def _open(source: str | Path | bytes, stack: contextlib.ExitStack) -> _Stream:
     if isinstance(source, bytes):
         if not source:
             raise InputError("empty", "no bytes arrived")
+        prefix = source[:12]
     else:
-        _look_at(Path(source))
-    return _open_sndfile(source, stack) or _open_ffmpeg(source, stack)
+        prefix = _look_at(Path(source))
+    if prefix.startswith(SNDFILE_MAGIC) and (opened := _open_sndfile(source, stack)):
+        return opened
+    from clipkit.media.audio_ffmpeg import open_ffmpeg
+
+    known = prefix.startswith((*SNDFILE_MAGIC, *FFMPEG_MAGIC)) or prefix[4:8] == b"ftyp"
+    return _Stream(*open_ffmpeg(source, stack, known=known))
 
 
-def _look_at(path: Path) -> None:
-    """Say plainly what the decoders would only hint at."""
+def _look_at(path: Path) -> bytes:
+    """The first twelve bytes; says plainly what the decoders would only hint at."""
     try:
-        if path.is_dir():
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
             raise InputError("is_directory", "this is a folder, not a sound file")
-        with path.open("rb") as stream:
-            if not stream.read(1):
-                raise InputError("empty", "the file is empty (0 bytes)")
+        if not stat.S_ISREG(mode):
+            raise InputError("not_a_file", "not a regular file (a pipe, socket or device); use `-` to read stdin")
+        with path.open("rb") as opened:
+            prefix = opened.read(12)
+        if not prefix:
+            raise InputError("empty", "the file is empty (0 bytes)")
     except (FileNotFoundError, ValueError) as error:
         raise InputError("not_found", "no such file") from error
     except PermissionError as error:
         raise InputError("permission", "no permission to read it") from error
     except OSError as error:
         raise InputError("unreadable", f"cannot be read: {error.strerror or error}") from error
-
-
-def _handle(source: str | Path | bytes) -> Any:
-    return io.BytesIO(source) if isinstance(source, bytes) else str(source)
+    return prefix
 
 
 def _open_sndfile(source: str | Path | bytes, stack: contextlib.ExitStack) -> _Stream | None:
@@ -156,7 +170,8 @@ def _open_sndfile(source: str | Path | bytes, stack: contextlib.ExitStack) -> _S
     import soundfile
 
     try:
-        file = stack.enter_context(soundfile.SoundFile(_handle(source)))
+        handle = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+        file = stack.enter_context(soundfile.SoundFile(handle))
     except (soundfile.LibsndfileError, TypeError):
         return None
 
@@ -165,42 +180,6 @@ def _open_sndfile(source: str | Path | bytes, stack: contextlib.ExitStack) -> _S
             yield block.mean(axis=1, dtype=np.float32)
 
     return _Stream(file.samplerate, chunks())
-
-
-def _open_ffmpeg(source: str | Path | bytes, stack: contextlib.ExitStack) -> _Stream:
-    import av
-
-    stranger = InputError("not_audio", "not a sound or video file that can be decoded; convert it to WAV")
-    try:
-        container = stack.enter_context(av.open(_handle(source), metadata_errors="ignore"))
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise stranger from error
-    if not container.streams.audio:
-        if container.streams.video:
-            raise InputError("no_audio", "it has pictures but no audio track; give a file with sound")
-        raise stranger
-    track = container.streams.audio[0]
-    rate = int(track.rate or 0)
-    if not rate or not track.layout.nb_channels:
-        raise stranger
-    # only the sample format changes here, and whatever a stream changes midway comes back to how it began
-    to_float = av.AudioResampler(format="fltp", layout=track.layout, rate=rate)
-
-    def chunks() -> Iterator[NDArray[np.float32]]:
-        held: list[NDArray[np.float32]] = []
-        count = 0
-        for frame in container.decode(track):
-            for part in to_float.resample(frame):
-                held.append(part.to_ndarray().mean(axis=0, dtype=np.float32))
-                count += len(held[-1])
-            if count >= CHUNK_SECONDS * rate:
-                yield np.concatenate(held)
-                held, count = [], 0
-        held.extend(part.to_ndarray().mean(axis=0, dtype=np.float32) for part in to_float.resample(None))
-        if held:
-            yield np.concatenate(held)
-
-    return _Stream(rate, chunks())
 
 
 def _checked(chunks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:

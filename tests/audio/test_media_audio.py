@@ -1,5 +1,6 @@
 """Sound files of every kind come out as the same mono samples, and bad ones as one clear line."""
 
+import os
 import tracemalloc
 
 import numpy as np
@@ -155,6 +156,62 @@ def test_bad_files_are_one_line(tmp_path, make, kind):
         audio.load(path, RATE)
     assert caught.value.kind == kind
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile '{}'\n",
+        "<html><body>404</body></html>",
+        "1\n00:00:01,000 --> 00:00:02,000\nhi\n",
+    ],
+)
+def test_texts_are_no_sounds(write, tmp_path, text):
+    """Playlists, session descriptions, pages and subtitles open no socket and no other file, as files and as bytes."""
+    path = tmp_path / "list.wav"
+    path.write_text(text.replace("{}", str(write("real.wav", tone(1.0)))))
+    for source in (path, path.read_bytes()):
+        with pytest.raises(InputError) as caught:
+            audio.load(source, RATE)
+        assert caught.value.kind == "not_audio"
+
+
+def test_a_known_beginning_is_damage(tmp_path):
+    """A file that begins as OGG, WAV or M4A and cannot be opened is damaged, not a stranger."""
+    path = tmp_path / "a.ogg"
+    for start in (b"OggS", b"RIFF", b"fLaC", b"ID3", b"\0\0\0 ftypM4A "):
+        path.write_bytes(start + bytes(200))
+        with pytest.raises(InputError, match="damaged") as caught:
+            audio.load(path, RATE)
+        assert caught.value.kind == "corrupt"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_are_refused(tmp_path):
+    """A named pipe would wait for ever; it is told at once."""
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(InputError, match="stdin") as caught:
+        audio.load(tmp_path / "pipe.wav", RATE)
+    assert caught.value.kind == "not_a_file"
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.m4a", "a.mkv"])
+def test_damage_is_an_input_error_at_worst(write, name):
+    """Cut anywhere, or with bytes changed: the sound as far as it goes, or one InputError; nothing else."""
+    whole = write(name, sweep(1.0, 44_100), 44_100, picture=name == "a.mkv").read_bytes()
+    rng = np.random.default_rng(0)
+    for trial in range(12):
+        data = bytearray(whole[: rng.integers(1, len(whole))] if trial % 2 else whole)
+        for place in rng.integers(0, len(data), 20 if trial % 3 else 0):
+            data[place] = rng.integers(256)
+        try:
+            samples = audio.load(bytes(data), RATE)
+        except InputError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+        else:
+            assert np.isfinite(samples).all()
 
 
 def spans(path, seconds, hop):
