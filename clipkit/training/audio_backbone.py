@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=Path, nargs="+", required=True)
     parser.add_argument("--esc10", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="go on from these weights")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=2e-3)
@@ -86,6 +87,10 @@ def main() -> None:
     )
     validation = esc10_clips(options.esc10, "4")
     backbone, heads = AudioBackbone(), Heads(scores.shape[1])
+    if options.start is not None:
+        state = torch.load(options.start, weights_only=True)
+        backbone.load_state_dict(state["backbone"])
+        heads.load_state_dict(state["heads"])
     backbone.to(memory_format=torch.channels_last)
     parameters = [*backbone.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=options.rate, weight_decay=0.05)
