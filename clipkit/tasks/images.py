@@ -52,7 +52,7 @@ def embed_images(
 ) -> Iterator[tuple[Source | Picture, NDArray[np.float32]] | Failure]:
     """One outcome an input, in order: the source and its (D,) unit embedding, or the failure.
 
-    At most a batch of crops and the decoding window are in memory, whatever the number of inputs.
+    At most two batches of crops are in memory, one filling while the other is computed, whatever the number of inputs.
     """
     pending: list[tuple[Source | Picture, NDArray[np.uint8]] | Failure] = []
     waiting = 0
@@ -65,7 +65,7 @@ def embed_images(
         image = open_image(item, decode=options.decode, min_side=min_side(clip), max_pixels=options.max_pixels)
         return clip.preprocess.crop(image)
 
-    for item, cropped in prefetch(inputs, crop, workers=options.workers):
+    for item, cropped in prefetch(inputs, crop, workers=options.workers, ahead=options.batch_size):
         if isinstance(item, Failure):
             pending.append(item)
         elif isinstance(cropped, InputError):
