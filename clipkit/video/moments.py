@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 STANDS_OUT = 4.0
 """The value of |t| from which an interval differs from the rest by more than the frames' own scatter."""
 
+AS_CLEAR = 0.55
+"""A further split of the better part counts where its two means lie this much as far apart as the first one's: two
+levels above the rest do, the halves of an even slope (0.5) do not."""
+
 MAX_SCANNED = 2048
 """Frames scanned exactly; longer videos are averaged to this many first (the scan is quadratic)."""
 
@@ -44,8 +48,9 @@ def all_moments(scores: NDArray[np.float32], times: NDArray[np.float64], duratio
 
     A circular binary segmentation (Olshen et al. 2004, section 2) finds the interval whose mean differs most
     from the rest's, `t = (mean inside - mean outside) / (s sqrt(1/inside + 1/outside))` with s the scatter within
-    both. Where |t| is large enough, moments are the maximal scoring subsequences (Ruzzo and Tompa 1999) over the
-    middle of the two means: one weak frame does not cut a moment in two.
+    both. Where |t| is large enough the better part is split again, as long as its parts are as far apart. Moments
+    are the maximal scoring subsequences (Ruzzo and Tompa 1999) over the middle of the last two means: one weak
+    frame does not cut a moment in two.
     """
     runs, _ = _runs(scores)
     return sorted((_moment(a, b, scores, times, duration) for a, b in runs), key=lambda m: -m.score)
@@ -82,13 +87,21 @@ def _moment(first: int, last: int, scores: NDArray[np.float32], times: NDArray[n
 
 def _runs(scores: NDArray[np.float32]) -> tuple[list[tuple[int, int]], float]:
     """The stretches [first, last) that stand out, and the threshold they are over."""
-    found = scan(scores)
-    if found is None or found[0] < STANDS_OUT:
-        return [(0, len(scores))], -np.inf
-    _, first, last = found
-    inside = scores[first:last].mean()
-    outside = np.concatenate([scores[:first], scores[last:]]).mean()
-    threshold = float(inside + outside) / 2
+    threshold, widest = -np.inf, 0.0
+    kept = scores
+    while (found := scan(kept)) is not None and found[0] >= STANDS_OUT:
+        _, first, last = found
+        inside, outside = kept[first:last].mean(), np.concatenate([kept[:first], kept[last:]]).mean()
+        gap = abs(float(inside - outside))
+        if gap < AS_CLEAR * widest:
+            break
+        middle = float(inside + outside) / 2
+        better = np.concatenate([kept[a:b] for a, b in maximal_runs(kept - np.float32(middle))])
+        if len(better) == len(kept):  # a weak frame within: nothing to part
+            break
+        threshold, widest, kept = middle, max(widest, gap), better
+    if threshold == -np.inf:
+        return [(0, len(scores))], threshold
     return maximal_runs(scores - np.float32(threshold)), threshold
 
 

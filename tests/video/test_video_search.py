@@ -205,3 +205,19 @@ def test_a_weak_frame_does_not_cut_a_moment():
     scores[30:33] = 0.3
     found = all_moments(scores, np.arange(40, dtype=np.float64), 40.0)
     assert sorted((m.start, m.end) for m in found) == [(9.5, 19.5), (29.5, 32.5)]
+
+
+def test_the_best_of_three_levels_is_the_moment():
+    """A scene that scores lowest does not make the moment of all others: the best scene alone is it."""
+    rng = np.random.default_rng(2)
+    levels = np.repeat([-0.04, 0.07, 0.02, 0.02], 12)
+    scores = (levels + rng.normal(0, 0.005, 48)).astype(np.float32)
+    moment = best_moment(scores, np.arange(48) + 0.5, 48.0)
+    assert (moment.start, moment.end) == (12.0, 24.0)
+
+
+def test_a_slope_is_split_once():
+    """Scores that rise evenly give one stretch at the better end, not the last frame alone."""
+    moment = best_moment(np.linspace(0, 0.2, 60, dtype=np.float32), np.arange(60) + 0.5, 60.0)
+    assert moment.end == 60.0
+    assert 20.0 <= moment.start <= 40.0
