@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from clipkit.dense.vocabulary import Vocabulary
 
 REFINEMENTS = ("auto", "none", "tlp", "pamr")
-# Elements of the maps that are refined: larger images are refined smaller, then enlarged (float32: 128 MB).
-REFINED = 32_000_000
+# Elements of the maps that are refined: larger images are refined smaller, then enlarged (float32: 64 MB).
+REFINED = 16_000_000
 
 
 class Segmenter(Protocol):
