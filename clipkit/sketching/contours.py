@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-LENGTH = 40.0  # of contour a stroke can follow, canvas units
+LENGTH = 50.0  # of contour a stroke can follow, canvas units
 LEVELS = 4
 SHORTEST = 8.0  # canvas units
+APART = 4.0  # canvas units; a contour that runs beside a better one is the other side of the same line
 
 
 def strongest_contours(
@@ -59,11 +60,12 @@ def strongest_contours(
         allowed = cv2.erode(framed, np.ones((rim, rim), np.uint8))[1:-1, 1:-1] > 0
     low, high = np.quantile(contrast[allowed], (0.82, 0.93)) if allowed.any() else (0.0, 0.0)
     edges = cv2.Canny(dx.astype(np.int16), dy.astype(np.int16), low, high, L2gradient=True) > 0
-    return _best_contours(edges & allowed, contrast * (0.3 + attention), LENGTH * unit * strokes, SHORTEST * unit)
+    worth = contrast * (0.3 + attention)
+    return _best_contours(edges & allowed, worth, LENGTH * unit * strokes, SHORTEST * unit, APART * unit)
 
 
 def _best_contours(
-    edges: NDArray[np.bool_], worth: NDArray[np.float32], budget: float, shortest: float
+    edges: NDArray[np.bool_], worth: NDArray[np.float32], budget: float, shortest: float, apart: float
 ) -> NDArray[np.bool_]:
     import cv2
 
@@ -71,14 +73,19 @@ def _best_contours(
     length = np.bincount(parts[edges], minlength=count)
     value = np.bincount(parts[edges], weights=worth[edges], minlength=count)
     value[length < shortest] = 0.0
-    chosen: list[int] = []
-    spent = 0
+    side = 2 * round(apart) + 1
+    brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    chosen = np.zeros(edges.shape, np.bool_)
+    beside = np.zeros(edges.shape, np.bool_)
     for part in np.argsort(-value, kind="stable"):
-        if spent >= budget or value[part] <= 0.0:
+        if chosen.sum() >= budget or value[part] <= 0.0:
             break
-        chosen.append(int(part))
-        spent += int(length[part])
-    return np.isin(parts, chosen) & edges
+        new = (parts == part) & ~beside
+        if 2 * new.sum() < length[part]:
+            continue
+        chosen |= new
+        beside |= cv2.dilate((parts == part).astype(np.uint8), brush) > 0
+    return chosen
 
 
 class ContourGuide:

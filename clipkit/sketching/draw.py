@@ -17,6 +17,7 @@ from clipkit.sketching.paint import paint
 from clipkit.sketching.prune import MOST, Level, prune
 from clipkit.sketching.saliency import attention_map, draw_starts, start_probability
 from clipkit.sketching.strokes import CANVAS, Strokes
+from clipkit.sketching.tracing import traced_starts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,7 +136,7 @@ def draw(
         guide_weight=weight,
     )
     chance = start_probability(looked * photo.inside, target, mask=mask.values, lines=lines)
-    run = _Run(objective, recipe, chance, renderer, watcher or Nobody(), state)
+    run = _Run(objective, recipe, chance, lines, renderer, watcher or Nobody(), state)
     run.mark = fingerprint(target, repr(sorted(asdict(recipe).items())), facts)
     if resume and state is not None and (found := load_state(state, run.mark)) is not None:
         run.take_up(*found)
@@ -150,12 +151,13 @@ class _Run:
         objective: ClipassoLoss,
         recipe: Recipe,
         chance: NDArray[np.float64],
+        lines: NDArray[np.bool_] | None,
         renderer: Renderer,
         watcher: Watcher,
         state: Path | None,
     ) -> None:
         self.objective, self.recipe, self.chance, self.renderer = objective, recipe, chance, renderer
-        self.watcher, self.state = watcher, state
+        self.watcher, self.state, self.lines = watcher, state, lines
         count = recipe.strokes or MOST
         chunk = recipe.sequential or count
         self.stages = [min(chunk, count - first) for first in range(0, count, chunk)]
@@ -175,7 +177,12 @@ class _Run:
         starts = []
         for i in range(self.recipe.seeds):
             rng = np.random.default_rng([self.recipe.seed, i, self.stage])
-            points = draw_starts(chance, self.stages[self.stage], CANVAS, rng)
+            count = self.stages[self.stage]
+            if self.lines is None:
+                points = draw_starts(chance, count, CANVAS, rng)
+            else:
+                bare = self.lines if self.under is None else self.lines & (_bare(self.under, len(chance)) > 0.5)
+                points = traced_starts(bare, chance, count, CANVAS, rng)
             starts.append(Strokes.black(points, self.recipe.width))
         options = self.recipe.fit_options(self.steps)
         seed = self.recipe.seed * 1000 + self.stage

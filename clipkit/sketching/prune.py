@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import torch
+
 from clipkit.sketching.fit import Fit, FitOptions
 from clipkit.sketching.order import subset_losses
 
@@ -39,7 +41,9 @@ def prune(
     should_stop: Callable[[], bool] | None = None,
     on_step: Callable[[Fit], None] | None = None,
 ) -> list[Level]:
-    """Levels with fewer and fewer strokes; the last is the smallest whose loss is at most (1 + epsilon) times the best.
+    """Levels with fewer and fewer strokes; the last is the smallest that loses at most `epsilon` of the best one's gain.
+
+    The gain of a sketch is what its loss is below a blank page's.
 
     The way down does not depend on `epsilon`, which only says how far to go: a larger one never gives more strokes.
 
@@ -47,7 +51,7 @@ def prune(
         first: a fitted sketch with more strokes than needed.
         objective: what was fitted.
         options: of each refit.
-        epsilon: how much worse, relatively, the loss may get.
+        epsilon: the share of the gain that may be lost.
         seed: of the refits' augmentations.
         renderer: a resolved rasteriser.
         should_stop: asked between steps; what is reached then is returned.
@@ -55,6 +59,7 @@ def prune(
     """
     levels = [first]
     best = first.loss
+    blank = float(objective.plain(torch.ones(1, 1, objective.size, objective.size, device=objective.device))[0])
     while len(levels[-1].strokes) > LEAST:
         current = levels[-1].strokes
         leaving = max(1, int(len(current) * SHARE))
@@ -64,7 +69,7 @@ def prune(
             return levels
         level = Level(fit.best[0], fit.best_loss[0])
         best = min(best, level.loss)
-        if level.loss > best * (1.0 + epsilon):
+        if level.loss > best + epsilon * (blank - best):
             return levels
         levels.append(level)
     return levels

@@ -32,7 +32,7 @@ class Recipe:
         optimize_width: whether widths are learned.
         color: whether colours are learned.
         sequential: strokes fitted at a time, the earlier ones frozen; 0 fits all together.
-        epsilon: how much worse than the best the loss may get with `strokes=None`.
+        epsilon: with `strokes=None`, the share of the gain over a blank page that fewer strokes may lose.
         layers: `name[:weight],...` of the loss; None takes the architecture's own.
         embedding_weight: of the embedding's distance.
         mask: whether the background is removed.
@@ -52,7 +52,7 @@ class Recipe:
     optimize_width: bool = False
     color: bool = False
     sequential: int = 0
-    epsilon: float = 0.05
+    epsilon: float = 0.01
     layers: str | None = None
     embedding_weight: float = EMBEDDING_WEIGHT
     mask: bool = True

@@ -35,3 +35,35 @@ def supersampled(points: torch.Tensor, width: float, size: int, *, samples: int 
             covered[low[1] : high[1], low[0] : high[0]] |= (x - u * e[0]) ** 2 + (y - u * e[1]) ** 2 < (width / 2) ** 2
         light *= ~covered
     return light.reshape(size, samples, size, samples).mean((1, 3))
+
+
+class PixelObjective:
+    """An objective without a model: blurred pictures compared with a target picture (1, 1, S, S)."""
+
+    def __init__(self, target: torch.Tensor) -> None:
+        """Keep the blurred target."""
+        self.size = target.shape[-1]
+        self.device = torch.device("cpu")
+        self._levels = self._blurred(target)
+
+    def _blurred(self, pictures):
+        levels = [pictures]
+        for _ in range(3):
+            small = torch.nn.functional.avg_pool2d(levels[-1], 2)
+            levels.append(small)
+        return [torch.nn.functional.avg_pool2d(level, 5, 1, 2, count_include_pad=False) for level in levels]
+
+    def _loss(self, pictures):
+        gaps = zip(self._blurred(pictures), self._levels, strict=True)
+        return torch.stack([(a - b).square().mean((1, 2, 3)) for a, b in gaps]).mean(0) * 100
+
+    def training(self, pictures, generator):
+        """The loss, blurred by a little noise from the generator as augmentation would."""
+        noise = 0.01 * torch.rand(pictures.shape, generator=generator)
+        plain = self._loss(pictures)
+        return plain + (noise * pictures).mean((1, 2, 3)), plain.detach()
+
+    def plain(self, pictures):
+        """The loss."""
+        with torch.no_grad():
+            return self._loss(pictures)

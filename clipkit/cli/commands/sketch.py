@@ -65,7 +65,7 @@ Sequential = Annotated[
 Epsilon = Annotated[
     float,
     typer.Option(
-        metavar="X", help="--strokes auto: how much worse the loss may get, relatively.", rich_help_panel=_STROKES
+        metavar="X", help="--strokes auto: the share of the gain that fewer strokes may lose.", rich_help_panel=_STROKES
     ),
 ]
 Seeds = Annotated[
@@ -151,7 +151,7 @@ def sketch(
     optimize_width: OptimizeWidth = False,
     color: Color = False,
     sequential: Sequential = 0,
-    epsilon: Epsilon = 0.05,
+    epsilon: Epsilon = 0.01,
     seeds: Seeds = None,
     seed: Seed = 0,
     steps: Steps = None,
