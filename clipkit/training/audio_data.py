@@ -29,6 +29,19 @@ ESC10 = {
 }
 """ESC-10's folders ("001 - Dog bark") and the names ESC-50 gives the same classes."""
 LABELS = tuple(ESC10.values())
+WORDINGS = (
+    ("dog", "barking dog", "dog barking", "bark"),
+    ("rain", "rainfall", "raining", "heavy rain"),
+    ("sea waves", "ocean waves", "waves", "surf"),
+    ("crying baby", "baby crying", "baby cry", "infant crying"),
+    ("clock tick", "ticking clock", "clock ticking", "clock"),
+    ("sneezing", "sneeze", "person sneezing", "sneezes"),
+    ("helicopter", "helicopter flying", "helicopters", "helicopter noise"),
+    ("chainsaw", "chain saw", "chainsaw running", "chainsaw noise"),
+    ("rooster", "rooster crowing", "crowing rooster", "cock crowing"),
+    ("crackling fire", "fire crackling", "fire", "campfire"),
+)
+"""Four wordings of each of `LABELS`, the label first: people do not type ESC-50's own words."""
 
 
 def esc10_clips(root: Path, folds: str) -> list[tuple[Path, int]]:

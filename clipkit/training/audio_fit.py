@@ -18,7 +18,7 @@ from torch.nn import functional
 from clipkit.audio.builtin import FOLDER
 from clipkit.audio.logmel import LogMel
 from clipkit.media.audio import load
-from clipkit.training.audio_data import LABELS, esc10_clips
+from clipkit.training.audio_data import LABELS, WORDINGS, esc10_clips
 from clipkit.training.audio_export import save_tower
 from clipkit.training.audio_scenes import RATE
 from clipkit.training.audio_teacher import class_names
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SECONDS = 5.0
 
 
-def wordings(name: str) -> list[str]:
+def parts_of(name: str) -> list[str]:
     """`Bark, bow-wow (dog)` -> its wordings, lower case, without parentheses."""
     plain = re.sub(r"\s*\(.*?\)", "", name).lower()
     return [part for part in (p.strip() for p in plain.split(",")) if part and part != "etc."]
@@ -42,7 +42,7 @@ def wordings(name: str) -> list[str]:
 
 def name_vectors(names: Sequence[str], encode: Encode) -> Tensor:
     """(V, D) unit vectors: the mean over each name's wordings."""
-    parts = [wordings(name) for name in names]
+    parts = [parts_of(name) for name in names]
     flat = encode([w for words in parts for w in words])
     ends = np.cumsum([len(words) for words in parts])
     means = np.stack([block.mean(axis=0) for block in np.split(flat, ends[:-1])])
@@ -77,16 +77,23 @@ class Fit(nn.Module):
         embedded = functional.normalize(self.projection(features), dim=1)
         return self.log_scale.exp() * embedded @ vectors.T
 
-    def loss(self, batch: tuple[Tensor, Tensor, Tensor], names: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy to the teacher's names in proportion to its scores, and to the classes' names by their shares."""
+    def loss(self, batch: tuple[Tensor, Tensor, Tensor], names: Tensor, wordings: Tensor) -> Tensor:
+        """Cross-entropy to the teacher's names in proportion to its scores, and to the classes' names by their shares.
+
+        Args:
+            batch: features (N, FEATURES), teacher's scores (N, V), shares of the classes (N, C).
+            names: (V, D) vectors of the teacher's names.
+            wordings: (C, W, D) vectors of the classes; each step takes one wording of each at random.
+        """
         features, scores, shares = batch
+        labels = wordings[torch.arange(len(wordings)), torch.randint(wordings.shape[1], (len(wordings),))]
         wanted = scores / scores.sum(1, keepdim=True).clamp(min=1e-3)
         teacher = -(wanted * functional.log_softmax(self.logits(features, names), dim=1)).sum(1)
         classes = -(shares * functional.log_softmax(self.logits(features, labels), dim=1)).sum(1)
         return (teacher * scores.amax(1).clamp(max=1.0) + classes).mean()
 
 
-def fit(features: Tensor, scores: Tensor, shares: Tensor, names: Tensor, labels: Tensor, epochs: int) -> Fit:
+def fit(features: Tensor, scores: Tensor, shares: Tensor, names: Tensor, wordings: Tensor, epochs: int) -> Fit:
     """Train the projection on frozen features."""
     torch.manual_seed(0)
     model = Fit(names.shape[1])
@@ -98,7 +105,7 @@ def fit(features: Tensor, scores: Tensor, shares: Tensor, names: Tensor, labels:
         for step in range(batches):
             batch = order[step * 256 : (step + 1) * 256]
             seen = functional.dropout(features[batch], 0.1)
-            loss = model.loss((seen, scores[batch], shares[batch]), names, labels)
+            loss = model.loss((seen, scores[batch], shares[batch]), names, wordings)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -128,14 +135,16 @@ def main() -> None:
     backbone.eval()
     encode = load_clip("builtin", "cpu", "fp32").encode_texts
     names = name_vectors(class_names(options.names), encode)
-    labels = functional.normalize(torch.from_numpy(encode(LABELS)), dim=1)
+    phrases = torch.from_numpy(encode([phrase for words in WORDINGS for phrase in words]))
+    wordings = functional.normalize(phrases, dim=1).reshape(len(WORDINGS), -1, phrases.shape[1])
+    labels = wordings[:, 0]
     parts = [np.load(file) for file in options.scenes]
     mels, scores, shares = (
         torch.from_numpy(np.concatenate([part[key] for part in parts])) for key in ("mels", "scores", "shares")
     )
     seen = torch.tensor([i for i, label in enumerate(LABELS) if label not in options.leave_out])
     model = fit(
-        features_of(backbone, mels), scores.float(), shares[:, seen].float(), names, labels[seen], options.epochs
+        features_of(backbone, mels), scores.float(), shares[:, seen].float(), names, wordings[seen], options.epochs
     )
     found, classes = clip_features(backbone, esc10_clips(options.esc10, "4"))
     with torch.no_grad():
