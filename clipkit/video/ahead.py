@@ -45,16 +45,20 @@ def decode_ahead(
         for item in items:
             running.append((item, _Producer(pieces, item, depth)))
             if len(running) >= count:
-                head, producer = running.popleft()
-                yield head, producer.pieces()
-                producer.stop()
+                yield from _taken(running)
         while running:
-            head, producer = running.popleft()
-            yield head, producer.pieces()
-            producer.stop()
+            yield from _taken(running)
     finally:
         for _, producer in running:
             producer.stop()
+
+
+def _taken(running: deque[tuple[T, _Producer[U]]]) -> Iterator[tuple[T, Iterator[U]]]:
+    head, producer = running.popleft()
+    try:
+        yield head, producer.pieces()
+    finally:
+        producer.stop()
 
 
 class _Producer(Generic[U]):
