@@ -36,7 +36,10 @@ def frames(strokes: Strokes, order: Sequence[int], size: int) -> list[NDArray[np
 
 
 def gif_bytes(strokes: Strokes, order: Sequence[int], size: int) -> bytes:
-    """An endless GIF of `frames`; the finished picture stands for two seconds."""
+    """An endless GIF of `frames`; the finished picture stands for two seconds.
+
+    A stroke that changes no pixel has no frame of its own: the one before stands longer.
+    """
     pictures = [
         Image.fromarray(frame).quantize(64 if strokes.coloured else 32) for frame in frames(strokes, order, size)
     ]

@@ -76,7 +76,7 @@ def test_animated_svg_draws_in_order_and_ends_finished():
 
 def test_gif_has_a_frame_a_stroke():
     """As many frames as strokes; the last is the finished picture and stands longest."""
-    drawing = strokes(5)
+    drawing = Strokes.black(60 + 0.4 * strokes(5, seed=6).points, 3.0)
     with Image.open(io.BytesIO(gif_bytes(drawing, [4, 1, 0, 3, 2], 96))) as gif:
         assert gif.n_frames == 5
         durations = []
