@@ -54,7 +54,7 @@ class VideoHit:
     end: float
     task: str = TASK
 
-    columns: ClassVar[tuple[str, ...]] = ("rank", "score", "start", "end", "path")
+    columns: ClassVar[tuple[str, ...]] = ("path", "rank", "score", "start", "end")
 
     def record(self) -> dict[str, Any]:
         """The JSON object."""
@@ -68,26 +68,7 @@ class VideoHit:
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """One row."""
-        yield (self.rank, round(self.score, 6), round(self.start, 3), round(self.end, 3), self.path)
-
-
-@dataclass(frozen=True, slots=True)
-class VideoHits:
-    """All answers to one query as one result, for a table that a person reads; `path` is the query."""
-
-    path: str
-    hits: tuple[VideoHit, ...]
-
-    columns: ClassVar[tuple[str, ...]] = VideoHit.columns
-
-    def record(self) -> dict[str, Any]:
-        """The JSON object: the query and its answers."""
-        return {"query": self.path, "hits": [hit.record() for hit in self.hits]}
-
-    def rows(self) -> Iterator[tuple[Any, ...]]:
-        """One row an answer."""
-        for hit in self.hits:
-            yield from hit.rows()
+        yield (self.path, self.rank, round(self.score, 6), round(self.start, 3), round(self.end, 3))
 
 
 @dataclass(frozen=True, slots=True)

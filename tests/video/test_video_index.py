@@ -205,19 +205,52 @@ def test_kill_nine_at_any_point_costs_nothing_but_the_file_at_hand(folder, tmp_p
         shutil.copy(folder / "red-green.mp4", folder / f"copy{number}.mp4")
     indexed(folder, tmp_path / "whole")
     rng = np.random.default_rng(5)
-    lines = 0
+    cut_short = 0
     for after in (1, 2, 4, 6, 9):
         process = worker(folder, tmp_path / "killed")
         for _ in range(after):
             process.stdout.readline()
         time.sleep(float(rng.uniform(0, 0.01)))
         process.send_signal(signal.SIGKILL)
-        lines += len(process.communicate()[0].splitlines())
-        held = contents(tmp_path / "killed")
-        assert len(held) >= min(after, 1)
+        process.communicate()
+        held = len(contents(tmp_path / "killed"))
+        assert held >= 1
+        cut_short += held < 15
+    assert cut_short
     process = worker(folder, tmp_path / "killed")
     assert process.communicate()[0].splitlines()[-1] == "done"
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+WRITER = """
+import sys
+sys.path[:0] = [{tests!r}, {here!r}]
+from pathlib import Path
+from test_video_index import synthetic
+print("go", flush=True)
+synthetic(Path(sys.argv[1]), 20000, frames=12, dim=64)
+"""
+
+
+def test_kill_nine_in_the_middle_of_writing(tmp_path):
+    """A writer that does nothing but write is killed: what is there is sound, whole, and in order."""
+    here = Path(__file__).parent
+    code = WRITER.format(tests=str(here.parent), here=str(here))
+    held = []
+    for number in range(3):
+        place = tmp_path / str(number)
+        process = subprocess.Popen([sys.executable, "-c", code, str(place)], stdout=subprocess.PIPE, text=True)
+        process.stdout.readline()
+        while not (place / f"{FILE}-wal").exists() or (place / f"{FILE}-wal").stat().st_size < 200_000 * (number + 1):
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        rows = contents(place)
+        assert sorted(name for _, name in rows) == [f"{i:05d}.mp4" for i in range(len(rows))]
+        assert all(len(row[5]) == 12 * 64 * 2 and len(row[6]) == 64 * 4 for row in rows.values())
+        held.append(len(rows))
+    assert min(held) > 10
 
 
 def test_two_processes_on_one_index_agree(folder, tmp_path):

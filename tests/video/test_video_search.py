@@ -87,7 +87,7 @@ def test_records_and_rows_say_the_same(searched):
     (hit,) = searched("red", top_k=1)
     record = json.loads(json.dumps(hit.record()))
     assert list(record) == ["schema", "task", "path", "model", "weights", "query", "rank", "score", "start", "end"]
-    assert next(hit.rows()) == (1, record["score"], record["start"], record["end"], record["path"])
+    assert next(hit.rows()) == (record["path"], 1, record["score"], record["start"], record["end"])
 
 
 def test_the_search_is_the_brute_force_answer(tmp_path):

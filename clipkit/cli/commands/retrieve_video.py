@@ -14,7 +14,7 @@ from clipkit.errors import UsageError
 
 if TYPE_CHECKING:
     from clipkit.models.clip import Clip
-    from clipkit.results import Failure, Result
+    from clipkit.results import Failure
     from clipkit.tasks.index_videos import IndexOptions
     from clipkit.tasks.retrieve_video import VideoHit
     from clipkit.video.index import VideoIndex
@@ -87,8 +87,6 @@ def retrieve_video(
         )
 
     from clipkit.cli.driver import drive
-    from clipkit.output.writers import choose_format
-    from clipkit.settings import setting
     from clipkit.tasks import retrieve_video as task
     from clipkit.tasks.index_videos import open_space
     from clipkit.video.index import VideoIndex
@@ -106,11 +104,7 @@ def retrieve_video(
         hits = list(task.run(asked, answers, clip, opened, open_space(opened, options, clip), names=names))
     if thumbnails is not None:
         _draw(thumbnails, hits, asked.name)
-    if hits and choose_format(format or setting("format"), output) == "table":
-        answers_out: list[Result] = [task.VideoHits(asked.name, tuple(hits))]
-    else:
-        answers_out = list(hits)
-    drive(iter([*failures, *answers_out]), common, columns=task.VideoHit.columns, model=clip.id, percent=False)
+    drive(iter([*failures, *hits]), common, columns=task.VideoHit.columns, model=clip.id, percent=False)
 
 
 def _update(
