@@ -80,7 +80,8 @@ class PyavVideo:
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > MAX_PIXELS:
             raise InputError("too_large", f"{width}x{height} pixels a frame; at most {MAX_PIXELS} are accepted")
-        _check_index(stream, size)
+        if "mov" in container.format.name:
+            _check_index(stream, size)
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = min(2, os.cpu_count() or 1)
         name = container.format.name.split(",")[0]
