@@ -4,6 +4,7 @@ import os
 import struct
 import wave
 
+import numpy as np
 import pytest
 from PIL import Image
 from video_clips import film, steady
@@ -11,6 +12,9 @@ from video_clips import film, steady
 from clipkit.errors import InputError
 from clipkit.media.video import probe, read_frames
 from clipkit.media.video_pyav import MAX_PIXELS
+
+
+KINDS = {"empty", "not_a_video", "no_video", "unsupported", "too_large", "truncated", "corrupt", "timeout"}
 
 
 def spread(info, count=12):
@@ -147,3 +151,30 @@ def test_patience_is_bounded(tmp_path):
 def test_absurd_sizes_are_refused():
     """The cap on pixels leaves room for 8K and none for a header's fantasy."""
     assert 7680 * 4320 < MAX_PIXELS < 65535 * 65535
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["cfr-h264.mp4", "vfr-hevc.mkv", "vfr-vp9.webm", "vfr-h264.ts", "cfr-av1.mp4"])
+def test_any_damage_gives_frames_or_one_line(films, tmp_path, name):
+    """Cut, overwritten and bit-flipped files give twelve frames or one of the known kinds, never anything else."""
+    whole = films(name)[0].read_bytes()
+    rng = np.random.default_rng(len(whole))
+    for number in range(16):
+        data = bytearray(whole)
+        at = int(rng.integers(0, len(data)))
+        if number % 4 == 0:
+            del data[at:]
+        elif number % 4 == 1:
+            for place in rng.integers(0, len(data), 20):
+                data[place] ^= 1 << int(rng.integers(0, 8))
+        elif number % 4 == 2:
+            data[at : at + 1500] = rng.bytes(len(data[at : at + 1500]))
+        else:
+            data[at % 2000 : at % 2000 + 8] = b"\xff" * 8
+        path = tmp_path / f"{number}{films(name)[0].suffix}"
+        path.write_bytes(data)
+        try:
+            assert len(list(read_frames(path, spread, patience=5))) == 12
+        except InputError as error:
+            assert error.kind in KINDS
+            assert "\n" not in str(error)

@@ -8,7 +8,7 @@ import pytest
 from video_clips import film, number_of, picture, steady, unsteady
 
 from clipkit.errors import InputError, ModelUnavailableError
-from clipkit.media import video_decord, video_packets
+from clipkit.media import video_decord, video_packets, video_pyav
 from clipkit.media.video import probe, read_frames
 from clipkit.video.legacy import read_by_index
 from clipkit.video.sampling import Sampling
@@ -74,6 +74,17 @@ def test_a_repeated_frame_is_converted_once(films):
     one, two = read_frames(path, lambda _: [times[gap] + 0.1, times[gap + 1] - 0.1])
     assert one.pixels is two.pixels
     assert number_of(one.pixels) == gap
+
+
+def test_only_the_wanted_frames_are_converted(films, monkeypatch):
+    """Of ninety frames three are asked for, twice each: three are turned into RGB."""
+    converted = []
+    upright = video_pyav.upright
+    monkeypatch.setattr(video_pyav, "upright", lambda frame: (converted.append(frame), upright(frame))[1])
+    path, times = films("cfr-h264.mp4")
+    wanted = [times[k] + d for k in (5, 40, 80) for d in (0.005, 0.02)]
+    assert len(list(read_frames(path, lambda _: wanted))) == 6
+    assert len(converted) == 3
 
 
 def test_seeking_gives_the_frames_reading_on_gives(tmp_path, monkeypatch):
