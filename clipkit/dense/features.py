@@ -88,9 +88,13 @@ def settle(clip: DenseClip, options: DenseOptions) -> Frame:
     )
 
 
-# ResNets answer once every 32 pixels and were trained on small images: enlarged fourfold, objects lie at the size they
-# were trained at and the grid has sixteen cells a native side.
-RESNET_ZOOM = 4
+# ResNets answer once every 32 pixels and may have been trained on small images. Several zooms of the trained side: the
+# finest gives detail, the coarsest shows objects at the size they were trained at. Chosen by mIoU (docs/segment.md).
+RESNET_ZOOM = 3
+FIELD_ZOOMS = (1.0, 2 / 3, 1 / 2)
+# How much the whole picture counts with `fields`: a label's best cosine over all fields of the trained size is added to
+# every cell's, this many times. Labels that no field knows then lose everywhere.
+PRIOR = 2.0
 
 
 def dense_features(
@@ -134,7 +138,7 @@ def dense_features(
         windows = lay(pixels.shape[1], pixels.shape[2], aligned.window, aligned.stride)
 
         def encode(x: Tensor) -> Tensor:
-            return window_tokens(clip, x, aligned, options).permute(0, 3, 1, 2)
+            return window_tokens(clip, x, aligned, options)[0].permute(0, 3, 1, 2)
 
         tokens = average(pixels, windows, encode, cell=aligned.patch)
         if flip:
@@ -147,7 +151,8 @@ def dense_cosines(
 ) -> tuple[Tensor, Tensor]:
     """Cosines of every working pixel with every text vector, as the methods' authors stitch them.
 
-    Each window's patch cosines are brought to the window's pixels bilinearly and averaged where windows overlap.
+    Each window's patch cosines are brought to the window's pixels bilinearly and averaged where windows overlap. The
+    method `fields` adds how well each text fits the picture's best field (`PRIOR`), the same for all pixels.
 
     Args:
         clip: a model of the torch engine.
@@ -171,27 +176,41 @@ def dense_cosines(
         text = torch.from_numpy(np.ascontiguousarray(vectors, np.float32)).to(clip.torch_device)
         windows = lay(pixels.shape[1], pixels.shape[2], frame.window, frame.stride)
 
+        best = text.new_full((len(text),), -1.0)
+
         def encode(x: Tensor) -> Tensor:
-            return (window_tokens(clip, x, frame, options) @ text.T).permute(0, 3, 1, 2)
+            tokens, fields = window_tokens(clip, x, frame, options)
+            if fields is not None:
+                torch.maximum(best, (fields @ text.T).amax(dim=(0, 1)), out=best)
+            return (tokens @ text.T).permute(0, 3, 1, 2)
 
         cosines = average(pixels, windows, encode)
         if options.flip:
             cosines = (cosines + average(pixels.flip(2), windows, encode).flip(2)) / 2
+        if frame.method.name == "fields":
+            cosines = cosines + PRIOR * best[:, None, None]
         return cosines, pixels
 
 
-def window_tokens(clip: DenseClip, pixels: Tensor, frame: Frame, options: DenseOptions) -> Tensor:
-    """Patch tokens of equally large windows `(N, 3, H, W)`: `(N, h, w, D)` float32, L2-normalised."""
+def window_tokens(clip: DenseClip, pixels: Tensor, frame: Frame, options: DenseOptions) -> tuple[Tensor, Tensor | None]:
+    """Patch tokens of equally large windows `(N, 3, H, W)`.
+
+    Returns:
+        Tokens `(N, h, w, D)` float32 whose products with unit text vectors are cosines, and with the method `fields` the
+        unit embeddings of fields of the trained size `(N, M, D)`, else None.
+    """
     from torch.nn import functional
 
     from clipkit.dense import resnet, vit
 
     visual = clip.model.visual
-    tokens_of = vit.patch_tokens if frame.tower == "vit" else resnet.patch_tokens
     pixels = pixels.to(visual.conv1.weight.dtype)
-
+    if frame.method.name == "fields":
+        tokens, fields = resnet.field_tokens(visual, pixels, FIELD_ZOOMS)
+        return tokens.float(), fields.float()
+    tokens_of = vit.patch_tokens if frame.tower == "vit" else resnet.patch_tokens
     tokens = tokens_of(visual, pixels, frame.method.name, alpha=options.alpha, sigma=options.sigma)
-    return functional.normalize(tokens.float(), dim=-1)
+    return functional.normalize(tokens.float(), dim=-1), None
 
 
 def working_size(

@@ -9,10 +9,11 @@ from clipkit.dense import features, methods
 from clipkit.dense.features import DenseOptions, dense_cosines, dense_features
 from clipkit.errors import ModelError
 
-ALL = sorted(methods.METHODS)
+VIT = sorted(name for name, method in methods.METHODS.items() if "vit" in method.towers)
+RESNET = sorted(name for name, method in methods.METHODS.items() if "resnet" in method.towers)
 
 
-@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("method", VIT)
 def test_features_are_unit_and_on_the_grid(vit_clip, photo, method):
     """Every method gives (h, w, D) float32 of unit length, a cell a patch of the working image."""
     found = dense_features(vit_clip, photo, method=method, size=64, window=32, stride=16)
@@ -21,7 +22,7 @@ def test_features_are_unit_and_on_the_grid(vit_clip, photo, method):
     np.testing.assert_allclose(np.linalg.norm(found, axis=2), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", [m for m in ALL if m != "scclip"])
+@pytest.mark.parametrize("method", RESNET)
 def test_a_resnet_has_features_too(resnet_clip, photo, method):
     """The attention pool gives every method but SC-CLIP, a cell every 32 pixels."""
     found = dense_features(resnet_clip, photo, method=method, size=128)
@@ -94,13 +95,13 @@ def test_working_size(size, expected):
 
 
 def test_auto_goes_by_the_tower(vit_clip, vit_tower, resnet_clip):
-    """`auto` is SC-CLIP for twelve blocks, PEARL for another depth, MaskCLIP for a ResNet."""
+    """`auto` is SC-CLIP for twelve blocks, PEARL for another depth, `fields` for a ResNet."""
     from open_clip.transformer import VisionTransformer
 
     shallow = VisionTransformer(32, 8, 32, 3, 2, 4.0, output_dim=16)
     assert methods.resolve(vit_tower, "auto", "m").name == "scclip"
     assert methods.resolve(shallow, "auto", "m").name == "pearl"
-    assert methods.resolve(resnet_clip.model.visual, "auto", "m").name == "maskclip"
+    assert methods.resolve(resnet_clip.model.visual, "auto", "m").name == "fields"
 
 
 def test_scclip_needs_twelve_blocks():
@@ -127,6 +128,42 @@ def test_towers_that_cannot_say_what_can(number, photo):
     clip = Stand(list(towers_without_patches())[number], "odd-model")
     with pytest.raises(ModelError, match="odd-model: this image tower.*ViT-B-16.*groupvit"):
         dense_features(clip, photo)
+
+
+def test_a_field_is_the_embedding_of_its_crop(resnet_tower):
+    """At the trained size the slid pool's only whole field is the model's own embedding of the picture."""
+    from clipkit.dense import resnet
+
+    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        slid = resnet.local_pool(resnet_tower, resnet.feature_map(resnet_tower, pixels))
+        torch.testing.assert_close(slid[0, 0, 0], resnet_tower(pixels)[0], atol=1e-4, rtol=0)
+
+
+def test_fields_by_hand(resnet_clip, photo):
+    """`fields` is the mean of values and slid pool over the zooms, plus twice each text's best field."""
+    from clipkit.dense import resnet
+
+    vectors = resnet_clip.encode_texts(["cat", "dog"])
+    cosines, pixels = dense_cosines(resnet_clip, photo, vectors, DenseOptions(size=192))
+    visual, text = resnet_clip.model.visual, torch.from_numpy(vectors)
+    total = torch.zeros(2, 6, 9)
+    with torch.inference_mode():
+        for zoom in features.FIELD_ZOOMS:
+            size = [max(round(side * zoom / 32), 1) * 32 for side in (192, 288)]
+            shrunk = torch.nn.functional.interpolate(
+                pixels[None], size=size, mode="bilinear", align_corners=False, antialias=True
+            )
+            values = resnet.patch_tokens(visual, shrunk, "maskclip", alpha=0, sigma=1)[0]
+            slid = resnet.local_pool(visual, resnet.feature_map(visual, shrunk))[0]
+            for tokens in (values, slid):
+                part = (torch.nn.functional.normalize(tokens, dim=-1) @ text.T).permute(2, 0, 1)[None]
+                total += torch.nn.functional.interpolate(part, size=(6, 9), mode="bilinear", align_corners=False)[0] / 6
+        best = (torch.nn.functional.normalize(slid, dim=-1) @ text.T).amax(dim=(0, 1))
+        expected = torch.nn.functional.interpolate(
+            (total + 2 * best[:, None, None])[None], size=(192, 288), mode="bilinear", align_corners=False
+        )[0]
+    torch.testing.assert_close(cosines, expected, atol=1e-4, rtol=0)
 
 
 def test_positions_of_the_trained_grid_are_untouched(vit_tower):
