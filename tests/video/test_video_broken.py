@@ -13,7 +13,6 @@ from clipkit.errors import InputError
 from clipkit.media.video import probe, read_frames
 from clipkit.media.video_pyav import MAX_PIXELS
 
-
 KINDS = {"empty", "not_a_video", "no_video", "unsupported", "too_large", "truncated", "corrupt", "timeout"}
 
 
@@ -28,6 +27,14 @@ def kind_of(source):
         list(read_frames(source, spread))
     assert "\n" not in str(caught.value)
     return caught.value.kind
+
+
+def outcome_of(path):
+    """The number of frames, or the kind of the one-line error."""
+    try:
+        return len(list(read_frames(path, spread, patience=5)))
+    except InputError as error:
+        return error.kind if "\n" not in str(error) else str(error)
 
 
 def patched(path, data, *edits):
@@ -173,8 +180,4 @@ def test_any_damage_gives_frames_or_one_line(films, tmp_path, name):
             data[at % 2000 : at % 2000 + 8] = b"\xff" * 8
         path = tmp_path / f"{number}{films(name)[0].suffix}"
         path.write_bytes(data)
-        try:
-            assert len(list(read_frames(path, spread, patience=5))) == 12
-        except InputError as error:
-            assert error.kind in KINDS
-            assert "\n" not in str(error)
+        assert outcome_of(path) in {12} | KINDS
