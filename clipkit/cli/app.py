@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clipkit.cli.lazy import Entry, lazy_app
+from clipkit.cli.lazy import Entry, lazy_app, reflowed
 
 _PICTURES = "Pictures"
 _VIDEO = "Video"
@@ -49,7 +49,7 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(help=HELP)
+@app.callback(help=reflowed(HELP))
 def _options(
     *,
     version: Annotated[
