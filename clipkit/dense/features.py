@@ -60,6 +60,19 @@ class Frame:
     patch: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Cosines:
+    """Cosines of pixels with texts, torch float32.
+
+    `values` is `(Q, h, w)`, `pixels` the working image, normalised, `(3, h, w)`. `best` is `(Q,)`: each text's best cosine
+    with any field of the trained size, where the method has fields.
+    """
+
+    values: Tensor
+    pixels: Tensor
+    best: Tensor | None = None
+
+
 def settle(clip: DenseClip, options: DenseOptions) -> Frame:
     """Method and sizes for this model.
 
@@ -92,9 +105,6 @@ def settle(clip: DenseClip, options: DenseOptions) -> Frame:
 # finest gives detail, the coarsest shows objects at the size they were trained at. Chosen by mIoU (docs/segment.md).
 RESNET_ZOOM = 3
 FIELD_ZOOMS = (1.0, 2 / 3, 1 / 2)
-# How much the whole picture counts with `fields`: a label's best cosine over all fields of the trained size is added to
-# every cell's, this many times. Labels that no field knows then lose everywhere.
-PRIOR = 2.0
 
 
 def dense_features(
@@ -148,11 +158,11 @@ def dense_features(
 
 def dense_cosines(
     clip: DenseClip, image: NDArray[np.uint8], vectors: NDArray[np.float32], options: DenseOptions
-) -> tuple[Tensor, Tensor]:
+) -> Cosines:
     """Cosines of every working pixel with every text vector, as the methods' authors stitch them.
 
     Each window's patch cosines are brought to the window's pixels bilinearly and averaged where windows overlap. The
-    method `fields` adds how well each text fits the picture's best field (`PRIOR`), the same for all pixels.
+    method `fields` also says how well each text fits the picture as a whole.
 
     Args:
         clip: a model of the torch engine.
@@ -161,7 +171,7 @@ def dense_cosines(
         options: method and frame.
 
     Returns:
-        The cosines `(Q, h, w)` and the working image's normalised pixels `(3, h, w)`, torch float32.
+        The cosines and what goes with them.
 
     Raises:
         ModelError: the tower has no patch tokens, or the method does not fit it.
@@ -187,9 +197,7 @@ def dense_cosines(
         cosines = average(pixels, windows, encode)
         if options.flip:
             cosines = (cosines + average(pixels.flip(2), windows, encode).flip(2)) / 2
-        if frame.method.name == "fields":
-            cosines = cosines + PRIOR * best[:, None, None]
-        return cosines, pixels
+        return Cosines(cosines, pixels, best if frame.method.name == "fields" else None)
 
 
 def window_tokens(clip: DenseClip, pixels: Tensor, frame: Frame, options: DenseOptions) -> tuple[Tensor, Tensor | None]:

@@ -38,7 +38,8 @@ def test_one_window_is_the_whole_image(vit_clip, photo, method):
     windowed = DenseOptions(method=method, size=64, window=64, stride=16)
     whole = DenseOptions(method=method, size=64, window=0)
     torch.testing.assert_close(
-        dense_cosines(vit_clip, square, vectors, windowed)[0], dense_cosines(vit_clip, square, vectors, whole)[0]
+        dense_cosines(vit_clip, square, vectors, windowed).values,
+        dense_cosines(vit_clip, square, vectors, whole).values,
     )
     np.testing.assert_array_equal(
         dense_features(vit_clip, square, method=method, size=64, window=64, stride=16),
@@ -50,7 +51,8 @@ def test_cosines_are_features_times_text(vit_clip, photo):
     """Without windows the cosines are the patch features times the text vectors, enlarged bilinearly."""
     vectors = vit_clip.encode_texts(["cat", "dog", "tree"])
     options = DenseOptions(method="naclip", size=64, window=0)
-    cosines, pixels = dense_cosines(vit_clip, photo, vectors, options)
+    found = dense_cosines(vit_clip, photo, vectors, options)
+    cosines, pixels = found.values, found.pixels
     grid = dense_features(vit_clip, photo, method="naclip", size=64, window=0)
     expected = torch.nn.functional.interpolate(
         torch.from_numpy((grid @ vectors.T).transpose(2, 0, 1))[None],
@@ -70,7 +72,7 @@ def test_flip_makes_the_answer_turn_with_the_image(request, clip):
     vectors = model.encode_texts(["cat", "dog"])
     for window in (64, 0):
         options = DenseOptions(size=64, window=window, stride=32, flip=True)
-        a, b = (dense_cosines(model, image, vectors, options)[0] for image in (picture, mirrored))
+        a, b = (dense_cosines(model, image, vectors, options).values for image in (picture, mirrored))
         torch.testing.assert_close(a, b.flip(2), atol=1e-4, rtol=0)
         a, b = (dense_features(model, image, size=64, window=window, flip=True) for image in (picture, mirrored))
         np.testing.assert_allclose(a, b[:, ::-1], atol=1e-4)
@@ -141,11 +143,12 @@ def test_a_field_is_the_embedding_of_its_crop(resnet_tower):
 
 
 def test_fields_by_hand(resnet_clip, photo):
-    """`fields` is the mean of values and slid pool over the zooms, plus twice each text's best field."""
+    """`fields` is the mean of values and slid pool over the zooms; `best` is each text's best field."""
     from clipkit.dense import resnet
 
     vectors = resnet_clip.encode_texts(["cat", "dog"])
-    cosines, pixels = dense_cosines(resnet_clip, photo, vectors, DenseOptions(size=192))
+    found = dense_cosines(resnet_clip, photo, vectors, DenseOptions(size=192))
+    cosines, pixels = found.values, found.pixels
     visual, text = resnet_clip.model.visual, torch.from_numpy(vectors)
     total = torch.zeros(2, 6, 9)
     with torch.inference_mode():
@@ -160,10 +163,11 @@ def test_fields_by_hand(resnet_clip, photo):
                 part = (torch.nn.functional.normalize(tokens, dim=-1) @ text.T).permute(2, 0, 1)[None]
                 total += torch.nn.functional.interpolate(part, size=(6, 9), mode="bilinear", align_corners=False)[0] / 6
         best = (torch.nn.functional.normalize(slid, dim=-1) @ text.T).amax(dim=(0, 1))
-        expected = torch.nn.functional.interpolate(
-            (total + 2 * best[:, None, None])[None], size=(192, 288), mode="bilinear", align_corners=False
-        )[0]
+        expected = torch.nn.functional.interpolate(total[None], size=(192, 288), mode="bilinear", align_corners=False)[
+            0
+        ]
     torch.testing.assert_close(cosines, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.best, best, atol=1e-4, rtol=0)
 
 
 def test_positions_of_the_trained_grid_are_untouched(vit_tower):
