@@ -1,12 +1,16 @@
 """Checkpoints in the authors' layouts load whole, pick their head by their keys, and answer as the authors' code does."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from drawn import drawn, given, state_of
+from typer.testing import CliRunner
+from video_clips import film, steady
 
+from clipkit.cli.app import app
 from clipkit.errors import ModelError, UsageError
 from clipkit.video import actionclip, clip4clip
 from clipkit.video.checkpoints import load_action, load_retrieval
@@ -170,3 +174,34 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
     with pytest.raises(ModelError):
         load_retrieval(tmp_path / "trap.bin")
     assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize("name", ["seqTransf", "tightTransf"])
+def test_the_commands_take_checkpoints(save, name, tmp_path):
+    """retrieve-video indexes twelve frames by the checkpoint's CLIP and head, and ranks by them; the bench too."""
+    film(tmp_path / "a.mp4", steady(60), size=(96, 64))
+    film(tmp_path / "b.mp4", steady(60), size=(96, 64), draw=lambda n, w, h: np.full((h, w, 3), 4 * n % 256, np.uint8))
+    (tmp_path / "c.csv").write_text("video,caption\na.mp4,a dog runs\nb.mp4,a fade to white\n")
+    checkpoint = ["--checkpoint", str(save(state_of(HEADS[name])))]
+    run = CliRunner().invoke(app, ["retrieve-video", "a dog runs", str(tmp_path), *checkpoint])
+    assert run.exit_code == 0, run.output
+    first, second = [json.loads(line) for line in run.stdout.splitlines()]
+    assert first["model"] == "clip4clip/pytorch_model.bin.4"
+    assert first["score"] >= second["score"]
+    stats = CliRunner().invoke(app, ["index", "stats"])
+    assert (json.loads(stats.stdout)["head"], json.loads(stats.stdout)["sampling"]) == (name, "fps-12-1fps")
+    bench = CliRunner().invoke(app, ["bench", "retrieve-video", str(tmp_path / "c.csv"), *checkpoint])
+    assert json.loads(bench.stdout)["count"] == 2
+    many = CliRunner().invoke(app, ["retrieve-video", "a dog", str(tmp_path), *checkpoint, "--frames", "100"])
+    assert many.exit_code == 2
+
+
+def test_classify_takes_a_checkpoint(save_action, tmp_path):
+    """classify-video answers with the checkpoint's CLIP and fusion head."""
+    film(tmp_path / "a.mp4", steady(60), size=(96, 64))
+    checkpoint = ["--checkpoint", str(save_action(state_of(actionclip.TransfFusion(D, 2, 6, 77), "fusion.")))]
+    run = CliRunner().invoke(app, ["classify-video", str(tmp_path / "a.mp4"), "-l", "running,jumping", *checkpoint])
+    assert run.exit_code == 0, run.output
+    record = json.loads(run.stdout)
+    assert record["model"] == "actionclip/model_best.pt"
+    assert sum(p["score"] for p in record["predictions"]) == pytest.approx(1, abs=1e-4)
