@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 FARTHEST = 1e4  # Depth Pro's own ceiling: 10 km
+STRAIGHT = 180.0  # degrees; no pinhole sees as much
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +75,19 @@ class MetricDepth:
 
         size = (image.shape[0], image.shape[1])
         with torch.inference_mode():
-            # uint8 goes in, so that the processor's own scaling holds.
-            inputs = self._processor(images=[image], return_tensors="pt", input_data_format="channels_last")
+            # uint8 goes in, so that the processor's own scaling holds; a copy, because it wants to own the array.
+            inputs = self._processor(images=[image.copy()], return_tensors="pt", input_data_format="channels_last")
             pixels = inputs["pixel_values"].to(self._device, self._model.dtype)
             outputs = self._model(pixel_values=pixels)
             outputs.predicted_depth = outputs.predicted_depth.float()
             extra = {"source_sizes": [size]} if self.method == "zoedepth" else {}
             found = self._processor.post_process_depth_estimation(outputs, target_sizes=[size], **extra)[0]
         depth = np.asarray(found["predicted_depth"].float().cpu().numpy(), np.float32).reshape(size)
-        fov = found.get("field_of_view")
+        seen = found.get("field_of_view")
+        fov = None if seen is None else float(seen)
         # Bicubic resizing overshoots; a distance is never negative.
         depth = np.clip(np.nan_to_num(depth, nan=0.0, posinf=FARTHEST, neginf=0.0), 0.0, FARTHEST)
-        return Estimate(np.asarray(depth, np.float32), fov=None if fov is None else float(fov))
+        return Estimate(np.asarray(depth, np.float32), fov=fov if fov is not None and 0 < fov < STRAIGHT else None)
 
 
 def load_metric(method: str, model: str | None, device: str | None, precision: str | None) -> MetricDepth:
@@ -153,8 +155,9 @@ def _load(method: str, directory: Path) -> tuple[Any, Any]:
     import transformers
 
     quiet = logging.getLogger("transformers")
-    level = quiet.level
+    level, bars = quiet.level, transformers.utils.logging.is_progress_bar_enabled()
     quiet.setLevel(logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()
     try:
         config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
         _check_kind(method, directory, config.model_type)
@@ -169,6 +172,8 @@ def _load(method: str, directory: Path) -> tuple[Any, Any]:
         raise ModelError(f"cannot load {method} from {directory} ({type(error).__name__}: {text})") from error
     finally:
         quiet.setLevel(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
     # transformers fills what it does not find with random numbers and only warns
     if report["missing_keys"] or report.get("mismatched_keys"):
         missing = sorted(report["missing_keys"])

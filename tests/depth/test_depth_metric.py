@@ -159,7 +159,32 @@ def test_depth_pro_turns_inverse_depth_into_metres(folders):
     expected = 1 / np.clip(inverse * 61 / focal, 1e-4, 1e4)
     estimate = estimator.estimate(image)
     np.testing.assert_allclose(estimate.depth, expected, rtol=1e-3)
-    assert estimate.fov == pytest.approx(fov)
+    assert estimate.fov == (pytest.approx(fov) if 0 < fov < 180 else None)
+
+
+@pytest.mark.parametrize(("angle", "told"), [(41.5, 41.5), (-3.0, None), (200.0, None)])
+def test_depth_pro_tells_a_field_of_view_that_can_be(folders, monkeypatch, angle, told):
+    """The angle the model saw is passed on, and none where it is no angle of a pinhole."""
+    estimator = load_metric("depth-pro", folders["depth-pro"], "cpu", None)
+    forward = estimator._model.forward
+
+    def seen(*args, **kwargs):
+        outputs = forward(*args, **kwargs)
+        outputs.field_of_view = torch.tensor([angle])
+        return outputs
+
+    monkeypatch.setattr(estimator._model, "forward", seen)
+    assert estimator.estimate(photo(45, 61)).fov == (None if told is None else pytest.approx(told))
+
+
+def test_loading_is_silent(folders, capfd, recwarn):
+    """No progress bars and no warnings of the library reach the terminal."""
+    image = photo(45, 61)
+    image.setflags(write=False)  # as decoded pictures are
+    load_metric("zoedepth", folders["zoedepth"], "cpu", None).estimate(image)
+    out, err = capfd.readouterr()
+    assert out == err == ""
+    assert not recwarn.list
 
 
 def test_mirror_averaging_is_off_unless_asked(folders):

@@ -120,7 +120,7 @@ EXAMPLES = examples(
     ("one picture, with files", "clipkit depth room.jpg --save-to out/"),
     ("everything there is", "clipkit depth room.jpg --save-to out/ --save npy --save png --save side --save cloud"),
     ("sharper edges", "clipkit depth room.jpg --save-to out/ --upsample guided"),
-    ("metres you can trust", "clipkit depth room.jpg --method depth-anything --save-to out/"),
+    ("from a model trained on metres", "clipkit depth room.jpg --method depth-anything --save-to out/"),
     ("your own words", "clipkit depth street.jpg --words near,middling,distant --bins 2,10,50"),
 )
 
