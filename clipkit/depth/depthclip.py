@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clipkit.dense.features import MAX_SIDE, DenseClip, dense_features, settle
+from clipkit.dense.methods import tower
 from clipkit.depth.estimator import Estimate
 from clipkit.errors import ModelError
 
@@ -96,6 +97,11 @@ class DenseDepth:
         Raises:
             ModelError: the tower has no patch tokens, or the dense method does not fit it.
         """
+        if tower(clip.model.visual) is None:
+            raise ModelError(
+                f"{clip.id}: this image tower ({type(clip.model.visual).__name__}) gives no patch answers to see depth "
+                "with; take a CLIP ViT or ResNet (ViT-B-16, RN50, builtin), or --method depth-anything"
+            )
         settle(clip, dense)
         self.id, self.weights_hash = clip.id, clip.weights_hash
         self._clip = clip

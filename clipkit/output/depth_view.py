@@ -19,6 +19,8 @@ LEAST_WIDTH = 240
 PAPER = (255, 255, 255)
 INK = (24, 24, 24)
 _ROBUST = (1.0, 99.0)
+# A map that says nearly the same everywhere must look so: its colours span at least a tenth of its distance.
+_LEAST_SHARE = 0.1
 _LEAST_SPAN = 1e-3
 
 
@@ -35,7 +37,7 @@ def preview(
         depth: `(H, W)` metres.
         metric: whether the metres were trained; the bar says so.
         colours: the colour map.
-        span: nearest and farthest depth of the colours; None takes the map's 1st and 99th percentile.
+        span: nearest and farthest depth of the colours; None takes `shown_span`.
 
     Returns:
         The coloured map (long side at most 1600 pixels) with the bar below.
@@ -51,9 +53,13 @@ def preview(
 
 
 def shown_span(depth: NDArray[np.float32]) -> tuple[float, float]:
-    """The map's 1st and 99th percentile, at least a millimetre apart."""
+    """The map's 1st and 99th percentile, widened evenly to a tenth of their mean (and at least a millimetre)."""
     low, high = (float(value) for value in np.percentile(depth, _ROBUST))
-    return (low, high) if high - low >= _LEAST_SPAN else (low, low + _LEAST_SPAN)
+    missing = max(_LEAST_SHARE * (low + high) / 2, _LEAST_SPAN) - (high - low)
+    if missing > 0:
+        low = max(low - missing / 2, 0.0)
+        high += missing / 2
+    return low, high
 
 
 def side_by_side(image: NDArray[np.uint8], drawn: Image.Image) -> Image.Image:

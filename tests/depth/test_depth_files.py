@@ -163,6 +163,18 @@ def test_span_ignores_single_outliers():
     assert 1.0 < low < 1.05 < 1.95 < high < 2.0
 
 
+def test_nearly_flat_maps_look_flat():
+    """Differences of a millimetre at two metres do not get all the colours."""
+    depth = np.full((64, 64), 2.0, np.float32)
+    depth[:32] += 0.001
+    low, high = shown_span(depth)
+    assert high - low == pytest.approx(0.2, rel=1e-3)
+    drawn = np.asarray(preview(depth, metric=True), np.int64)
+    row = (drawn.shape[1] - 64) // 2
+    assert np.abs(drawn[0, row] - drawn[63, row]).max() < 16
+    assert shown_span(np.zeros((2, 2), np.float32)) == (0.0, pytest.approx(5e-4))
+
+
 @pytest.mark.parametrize(("low", "high"), [(1.0, 3.0), (0.512, 0.519), (0.0, 80.0), (1.3, 1.301), (2.0, 1234.0)])
 def test_ticks_are_round_and_few(low, high):
     """At least two and at most eight numbers within the span, evenly spaced by 1, 2 or 5 times a power of ten."""

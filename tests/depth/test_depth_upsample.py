@@ -1,11 +1,13 @@
 """The coarse map at the photograph's size: the guided filter window by window, ranges, flips, every size and aspect."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from clipkit.dense.features import DenseOptions
 from clipkit.depth import guided
-from clipkit.depth.depthclip import DenseDepth, Layer4Depth, working_pixels, working_size
+from clipkit.depth.depthclip import DenseDepth, Layer4Depth, channel_step, working_pixels, working_size
 from clipkit.depth.estimator import Estimate
 from clipkit.depth.ladder import Ladder
 from clipkit.depth.upsample import depth_map, enlarge
@@ -149,11 +151,13 @@ def test_any_aspect_through_the_model(tiny_folders, shape):
             assert ((depth >= 1) & (depth <= 3)).all()
 
 
-def test_towers_without_layer4(tiny_folders):
-    """depthclip on a ViT is refused with the way out; so are channels that do not divide."""
+def test_towers_that_do_not_fit(tiny_folders):
+    """Towers without layer4, without patch answers, or whose channels do not divide are refused with the way out."""
+    clip = load_clip(tiny_folders["vit"], "cpu", engine="torch")
+    strange = SimpleNamespace(id="strange", model=SimpleNamespace(visual=object()))
+    with pytest.raises(ModelError, match="no patch answers"):
+        DenseDepth(strange, Ladder(), DenseOptions())
     with pytest.raises(ModelError, match="depthclip-dense"):
-        Layer4Depth(load_clip(tiny_folders["vit"], "cpu", engine="torch"), Ladder())
-    from clipkit.depth.depthclip import channel_step
-
+        Layer4Depth(clip, Ladder())
     with pytest.raises(ModelError, match="2048 channels"):
         channel_step(2048, 768, "odd")
