@@ -26,29 +26,36 @@ APART = 4.0  # canvas units; a contour that runs beside a better one is the othe
 
 def strongest_contours(
     rgb: NDArray[np.float32],
-    attention: NDArray[np.float32],
+    interest: NDArray[np.float32],
     strokes: int,
     *,
     inside: NDArray[np.bool_] | None = None,
+    cut: NDArray[np.float32] | None = None,
 ) -> NDArray[np.bool_]:
-    """One-pixel lines (S, S): the contours with the most contrast and attention, about as long as the strokes together.
+    """One-pixel lines (S, S): the contours with the most contrast and interest, about as long as the strokes together.
 
-    Canny's edges of the smoothed colours are joined into contours; each is worth its summed contrast times (0.3 +
-    attention), and the best are taken until their length is `LENGTH` a stroke.
+    Canny's edges of the smoothed colours are joined into contours; each is worth its summed contrast times interest,
+    and the best are taken until their length is `LENGTH` a stroke.
 
     Args:
         rgb: (S, S, 3) in [0, 1].
-        attention: (S, S) in [0, 1].
+        interest: (S, S), how much a line matters there; nothing is drawn where it is zero.
         strokes: how many will be drawn.
         inside: (S, S), False on padding, whose border is no contour.
+        cut: (S, S, 3), the object cut out over white: its outline is a contour too, of half the contrast.
     """
     import cv2
 
     unit = rgb.shape[0] / CANVAS
-    lab = cv2.cvtColor((rgb * 255).round().astype(np.uint8), cv2.COLOR_RGB2LAB)
-    smooth = cv2.GaussianBlur(cv2.bilateralFilter(lab, 9, 40, 5 * unit), (0, 0), 1.2 * unit).astype(np.float32)
-    across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0)
-    down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
+
+    def smoothed(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+        lab = cv2.cvtColor((picture * 255).round().astype(np.uint8), cv2.COLOR_RGB2LAB)
+        even = cv2.bilateralFilter(lab, 9, 40, 5 * unit)
+        return np.asarray(cv2.GaussianBlur(even, (0, 0), 1.2 * unit), np.float32)
+
+    smooth = smoothed(rgb) if cut is None else np.concatenate((smoothed(rgb), 0.5 * smoothed(cut)), -1)
+    across = np.stack([cv2.Sobel(plane, cv2.CV_32F, 1, 0) for plane in np.moveaxis(smooth, -1, 0)], -1)
+    down = np.stack([cv2.Sobel(plane, cv2.CV_32F, 0, 1) for plane in np.moveaxis(smooth, -1, 0)], -1)
     strongest = (across**2 + down**2).argmax(-1)[..., None]
     dx = np.take_along_axis(across, strongest, -1)[..., 0]
     dy = np.take_along_axis(down, strongest, -1)[..., 0]
@@ -58,10 +65,10 @@ def strongest_contours(
         rim = 2 * max(2, round(3 * unit)) + 1
         framed = np.pad(inside.astype(np.uint8), 1, constant_values=1)
         allowed = cv2.erode(framed, np.ones((rim, rim), np.uint8))[1:-1, 1:-1] > 0
+    allowed &= interest > 0.0
     low, high = np.quantile(contrast[allowed], (0.82, 0.93)) if allowed.any() else (0.0, 0.0)
     edges = cv2.Canny(dx.astype(np.int16), dy.astype(np.int16), low, high, L2gradient=True) > 0
-    worth = contrast * (0.3 + attention)
-    return _best_contours(edges & allowed, worth, LENGTH * unit * strokes, SHORTEST * unit, APART * unit)
+    return _best_contours(edges & allowed, contrast * interest, LENGTH * unit * strokes, SHORTEST * unit, APART * unit)
 
 
 def _best_contours(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from clipkit.sketching.recipe import Recipe
 
 SAVE_EVERY = 100  # steps
+GUESSED_OUTSIDE = 0.4  # interest in contours off an object that was only guessed
 REFIT_SHARE = 0.25  # of the steps, for each round of `--strokes auto`
 
 
@@ -125,7 +126,13 @@ def draw(
     weight = recipe.contours or 0.0
     lines = None
     if weight > 0.0:
-        lines = strongest_contours(target, looked, recipe.strokes or MOST, inside=photo.inside)
+        lines = strongest_contours(
+            photo.rgb,
+            _interest(looked, mask),
+            recipe.strokes or MOST,
+            inside=photo.inside,
+            cut=None if mask.values is None else target,
+        )
     objective = ClipassoLoss(
         tower,
         torch.from_numpy(np.ascontiguousarray(target.transpose(2, 0, 1))),
@@ -278,6 +285,21 @@ class _Run:
 
     def _whole(self, strokes: Strokes) -> Strokes:
         return strokes if self.under is None else self.under.followed_by(strokes)
+
+
+def _interest(attention: NDArray[np.float32], mask: Mask) -> NDArray[np.float32]:
+    """How much a contour matters: attention above a floor, on and just around the object.
+
+    Of a mask that was only guessed from attention, what lies outside still counts a little.
+    """
+    import cv2
+
+    if mask.values is None:
+        return 0.3 + attention
+    side = 2 * max(1, len(attention) // 75) + 1
+    near = cv2.dilate(mask.values, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+    outside = GUESSED_OUTSIDE if mask.origin == "attention" else 0.0
+    return np.asarray((0.3 + attention) * np.where(near > 0.5, 1.0, outside), np.float32)
 
 
 def _bare(strokes: Strokes, size: int) -> NDArray[np.float64]:
