@@ -66,7 +66,7 @@ class PyavVideo:
     def __init__(self, container: Any, source: Path | bytes, size: int) -> None:
         """Choose the video track and read its headers and first frame."""
         self._container, self._source = container, source
-        streams = [s for s in container.streams.video if not s.disposition & ATTACHED_PICTURE]
+        streams = [s for s in container.streams.video if not _disposition(s) & ATTACHED_PICTURE]
         if not streams:
             sound = bool(container.streams.audio)
             raise InputError(
@@ -192,12 +192,18 @@ def _open(source: Path | bytes) -> Any:
 
 def _check_index(stream: Any, size: int) -> None:
     """A header written first (`faststart`) knows where the last frame's bytes lie: see that they are there."""
-    entries = stream.index_entries
+    entries = getattr(stream, "index_entries", ())  # since PyAV 17
     if len(entries) and (last := entries[len(entries) - 1]).pos + last.size > size:
         raise InputError(
             "truncated",
             f"the file is {size:,} bytes, its index points to byte {last.pos + last.size:,}; get the whole file",
         )
+
+
+def _disposition(stream: Any) -> int:
+    """The track's flags; PyAV before 18 has them as an enumeration of its own, or not at all."""
+    flags = getattr(stream, "disposition", 0)
+    return int(getattr(flags, "value", flags))
 
 
 def _clock(text: str) -> float:

@@ -82,11 +82,12 @@ def test_a_table_has_a_line_an_answer(colour_films, model):  # noqa: F811
     ("args", "message"),
     [
         (["retrieve-video"], "say it in words"),
+        (["retrieve-video", "a cat"], "holds no videos for fake"),
         (["retrieve-video", "."], "say what to look for first"),
         (["retrieve-video", "x", ".", "--frames", "5", "--fps", "0"], "more than 0 a second"),
         (["retrieve-video", "x", ".", "--checkpoint", "none.bin"], "no such checkpoint"),
         (["retrieve-video", "x", ".", "--checkpoint", "none.bin", "-m", "ViT-B-32"], "brings its own model"),
-        (["retrieve-video", "x", "--thumbnails", "sheet.gif"], "PNG or JPEG"),
+        (["retrieve-video", "x", ".", "--thumbnails", "sheet.gif"], "PNG or JPEG"),
         (["classify-video", "--labels", "a,b"], "no videos given"),
         (["classify-video", "x.mp4"], "no labels"),
         (["classify-video", "x.mp4", "-l", "a,b", "--hop", "1"], "--hop needs --window"),

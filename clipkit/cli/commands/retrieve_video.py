@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
+_SHEETS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+
 EXAMPLES = examples(
     ("find a clip in a folder", 'clipkit retrieve-video "a dog catching a ball" videos/'),
     (
@@ -86,6 +88,9 @@ def retrieve_video(
             f'{query} is a file or folder; say what to look for first: clipkit retrieve-video "..." {query}'
         )
 
+    if thumbnails is not None and thumbnails.suffix.lower() not in _SHEETS:
+        raise UsageError(f"--thumbnails draws PNG or JPEG, not {thumbnails}; end the name in .png or .jpg")
+
     from clipkit.cli.driver import drive
     from clipkit.tasks import retrieve_video as task
     from clipkit.tasks.index_videos import open_space
@@ -100,8 +105,13 @@ def retrieve_video(
         failures: list[Failure] = []
         if inputs or files_from is not None:
             names, failures = _update(inputs or [], files_from, null, options, clip, opened, common)
-        answers = task.RetrieveOptions(top_k, moments, head)
-        hits = list(task.run(asked, answers, clip, opened, open_space(opened, options, clip), names=names))
+        space = open_space(opened, options, clip)
+        if names is None and not opened.entries(space):
+            raise UsageError(
+                f"the index in {opened.folder} holds no videos for {clip.id} and these frames; name videos to search, "
+                "or make an index with `clipkit index DIR`"
+            )
+        hits = list(task.run(asked, task.RetrieveOptions(top_k, moments, head), clip, opened, space, names=names))
     if thumbnails is not None:
         _draw(thumbnails, hits, asked.name)
     drive(iter([*failures, *hits]), common, columns=task.VideoHit.columns, model=clip.id, percent=False)
@@ -147,9 +157,6 @@ def _draw(destination: Path, hits: list[VideoHit], title: str) -> None:
     from clipkit.files import atomic_write
     from clipkit.video.sheet import contact_sheet
 
-    kind = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}.get(destination.suffix.lower())
-    if kind is None:
-        raise UsageError(f"--thumbnails draws PNG or JPEG, not {destination}; end the name in .png or .jpg")
     sheet = contact_sheet(hits, title)
     with atomic_write(destination) as stream:
-        sheet.save(stream, kind)
+        sheet.save(stream, _SHEETS[destination.suffix.lower()])
