@@ -10,10 +10,10 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-STANDS_OUT = 4.0
+STANDS_OUT = 5.0
 """The value of |t| from which an interval differs from the rest by more than the frames' own scatter."""
 
-AS_CLEAR = 0.55
+AS_CLEAR = 0.6
 """A further split of the better part counts where its two means lie this much as far apart as the first one's: two
 levels above the rest do, the halves of an even slope (0.5) do not."""
 
