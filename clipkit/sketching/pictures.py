@@ -1,4 +1,4 @@
-"""Sketches as pixels for people: a GIF that draws itself, a sheet of all seeds, a bar of the photograph beside it."""
+"""Sketches as pixels for people: a GIF that draws itself, a sheet of all seeds beside the photograph."""
 
 from __future__ import annotations
 
