@@ -41,8 +41,8 @@ def searched(tmp_path_factory):
     paths = [Path(FOLDER, name) for name in DESCRIPTIONS]
     shown, cuts = [], [0.0]
     for path in paths:
-        for frame in read_frames(path, lambda info: [k / RATE for k in range(int(info.duration * RATE))]):
-            shown.append(np.asarray(ImageOps.pad(Image.fromarray(frame.pixels), (320, 180))))
+        frames = read_frames(path, lambda info: [k / RATE for k in range(int(info.duration * RATE))])
+        shown += [np.asarray(ImageOps.pad(Image.fromarray(frame.pixels), (320, 180))) for frame in frames]
         cuts.append(len(shown) / RATE)
     tour = film(place / "tour.mp4", steady(len(shown), RATE), size=(320, 180), draw=lambda n, *_: shown[n])
     clip, options = load_clip("builtin"), IndexOptions(VideoOptions(Sampling(least=SHORT_FRAMES)))
