@@ -117,7 +117,10 @@ def _from_csv(path: Path) -> Iterator[Pair]:
 def _integers(path: Path) -> NDArray[np.int64]:
     from PIL import Image
 
-    with Image.open(path) as image:
-        if image.mode not in {"I;16", "I;16B", "I;16L", "I", "L"}:
-            raise ValueError(f"it has the mode {image.mode}, not one integer a pixel")
-        return np.asarray(image).astype(np.int64)
+    try:
+        with Image.open(path) as image:
+            if image.mode not in {"I;16", "I;16B", "I;16L", "I", "L"}:
+                raise ValueError(f"it has the mode {image.mode}, not one integer a pixel")
+            return np.asarray(image).astype(np.int64)
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error

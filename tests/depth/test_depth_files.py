@@ -247,12 +247,14 @@ def test_measured_maps_that_cannot_be_read(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "colour.png")
     np.save(tmp_path / "deep.npy", np.zeros((2, 2, 2)))
     (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY")
+    (tmp_path / "bomb.pgm").write_bytes(b"P5 60000 60000 255\n")
     for name, kind in (
         ("gone.png", "not_found"),
         ("cut.png", "corrupt"),
         ("colour.png", "corrupt"),
         ("deep.npy", "not_depth"),
         ("cut.npy", "corrupt"),
+        ("bomb.pgm", "corrupt"),
     ):
         with pytest.raises(InputError, match=name) as caught:
             read_depth(tmp_path / name)

@@ -161,3 +161,18 @@ def test_towers_that_do_not_fit(tiny_folders):
         Layer4Depth(clip, Ladder())
     with pytest.raises(ModelError, match="2048 channels"):
         channel_step(2048, 768, "odd")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["resnet", "vit"])
+def test_depth_on_cuda(tiny_folders, kind):
+    """In float32 a CUDA device gives the CPU's depths."""
+    image, ladder = np.kron(photo(12, 16), np.ones((8, 8, 1), np.uint8)), Ladder(temperature=1.0)
+    maps = []
+    for device in ("cpu", "cuda"):
+        clip = load_clip(tiny_folders[kind], device, "fp32", engine="torch")
+        maps.append([depth_map(image, DenseDepth(clip, ladder, DenseOptions(size=96)))[0]])
+        if kind == "resnet":
+            maps[-1].append(depth_map(image, Layer4Depth(clip, ladder, size=96))[0])
+    for one, other in zip(*maps, strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-2)
