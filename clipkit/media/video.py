@@ -93,7 +93,7 @@ def read_frames(
     checked = _checked(source)
     if decoder == "decord" and not video_decord.installed():
         raise ModelUnavailableError("decord is not installed; `pip install decord`, or use --decoder pyav")
-    with video_pyav.opened(checked) as video:
+    with video_pyav.opened(checked, patience) as video:
         if decoder == "decord" and isinstance(checked, Path) and video_decord.able(video.info) and video.closed_gops():
             frames = video_decord.frames(checked, plan(video.info), lead=video.lead, patience=patience)
             if frames is not None:

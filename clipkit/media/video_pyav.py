@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from clipkit.media.video import Plan
 
 MAX_PIXELS = 134_217_728
-"""Width x height above which a video is refused: twice 8K UHD squared off, 0.4 GB of RGB a frame."""
+"""Width x height above which a video is refused: four times 8K UHD, 0.4 GB of RGB a frame."""
 
 ATTACHED_PICTURE = 0x400
 """FFmpeg's flag for a cover picture stored as a video track (AV_DISPOSITION_ATTACHED_PIC)."""
@@ -43,8 +43,8 @@ SLACK = 1.0
 
 
 @contextlib.contextmanager
-def opened(source: Path | bytes) -> Iterator[PyavVideo]:
-    """Open a file or bytes with FFmpeg.
+def opened(source: Path | bytes, patience: float = PATIENCE) -> Iterator[PyavVideo]:
+    """Open a file or bytes with FFmpeg; `patience` seconds for its first frame.
 
     Raises:
         InputError: `not_a_video`, `no_video`, `unsupported`, `too_large`, `truncated` or `corrupt`.
@@ -52,7 +52,7 @@ def opened(source: Path | bytes) -> Iterator[PyavVideo]:
     container = _open(source)
     try:
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
-        yield PyavVideo(container, source, size)
+        yield PyavVideo(container, source, size, patience)
     finally:
         container.close()
 
@@ -63,7 +63,7 @@ class PyavVideo:
     `lead` is how many seconds after the start of the presentation the video track begins.
     """
 
-    def __init__(self, container: Any, source: Path | bytes, size: int) -> None:
+    def __init__(self, container: Any, source: Path | bytes, size: int, patience: float) -> None:
         """Choose the video track and read its headers and first frame."""
         self._container, self._source = container, source
         streams = [s for s in container.streams.video if not _disposition(s) & ATTACHED_PICTURE]
@@ -86,7 +86,7 @@ class PyavVideo:
         stream.codec_context.thread_count = min(2, os.cpu_count() or 1)
         name = container.format.name.split(",")[0]
         self._reader = PacketReader(container, stream, seekable=name in SEEKABLE)
-        first = self._reader.first(PATIENCE)
+        first = self._reader.first(patience)
         self.info = VideoInfo(
             duration=self._duration(),
             rate=float(stream.average_rate or stream.guessed_rate or 0),
@@ -174,11 +174,9 @@ def _open(source: Path | bytes) -> Any:
     import av
 
     options = {"protocol_whitelist": "file"}  # a playlist must not reach the network
+    opened_from = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
     try:
-        if isinstance(source, bytes):
-            container = av.open(io.BytesIO(source))
-        else:
-            container = av.open(os.fspath(source), options=options, metadata_errors="replace")
+        container = av.open(opened_from, options=options, metadata_errors="replace")
     except av_error() as error:
         raise InputError(
             "not_a_video", f"not a video FFmpeg can open ({_reason(error)}); is it whole, and is it a video?"
