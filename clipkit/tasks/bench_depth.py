@@ -76,7 +76,7 @@ class DepthErrors:
     count: int
     per_second: float
 
-    columns: ClassVar[tuple[str, ...]] = ("path", "method", "scaling", "count", *NAMES)
+    columns: ClassVar[tuple[str, ...]] = ("path", "method", "scale", "count", *NAMES)
 
     def record(self) -> dict[str, Any]:
         """The JSON object."""
@@ -92,8 +92,8 @@ class DepthErrors:
         """Method and baseline, each as it is and median-scaled."""
         named = ((self.method, self.found), (f"constant {self.constant:.2f} m", self.baseline))
         for name, compared in named:
-            for scaling, errors in (("none", compared.plain), ("median", compared.scaled)):
-                yield (self.path, name, scaling, self.count, *(round(value, 4) for value in errors.values()))
+            for scale, errors in (("none", compared.plain), ("median", compared.scaled)):
+                yield (self.path, name, scale, self.count, *(round(value, 3) for value in errors.values()))
 
 
 def run(
