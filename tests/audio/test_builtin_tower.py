@@ -10,7 +10,7 @@ from sound_files import sweep, tone
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from clipkit.audio.builtin import CONFIG, GRAPH, WEIGHTS, BuiltinAudio, TowerConfig  # noqa: E402
+from clipkit.audio.builtin import CONFIG, FOLDER, GRAPH, WEIGHTS, BuiltinAudio, TowerConfig, load_builtin  # noqa: E402
 from clipkit.audio.logmel import LogMel  # noqa: E402
 from clipkit.errors import ModelError  # noqa: E402
 from clipkit.training.audio_export import save_tower  # noqa: E402
@@ -106,3 +106,25 @@ def test_another_space_is_refused(folder):
     words.embed_dim = 512
     with pytest.raises(ModelError, match="512 dimensions"):
         BuiltinAudio(words, folder)
+
+
+def test_shipped_tower_is_small_and_whole():
+    """Weights, graph, config and card lie in the package, under 8 MB together, and belong together."""
+    files = {path.name: path for path in FOLDER.iterdir() if path.is_file()}
+    assert {WEIGHTS, GRAPH, CONFIG, "card.json"} <= files.keys()
+    assert sum(path.stat().st_size for path in files.values()) < 8_000_000
+    assert json.loads(files["card.json"].read_text())["page"] == "docs/builtin-audio.md"
+    model = load_builtin()
+    assert model.encode_audio([tone(1.0)]).shape == (1, model.clip.embed_dim)
+
+
+def test_shipped_tower_hears_noise_as_weather():
+    """White noise is rain, noise that swells and falls is the sea: the shipped tower fits the shipped text tower."""
+    labels = ["dog", "rain", "sea waves", "crying baby", "clock tick", "rooster"]
+    noise = np.random.default_rng(0).normal(0, 0.1, 80_000)
+    swell = np.fft.irfft(np.fft.rfft(noise) / np.maximum(np.arange(40_001), 200) ** 0.5, 80_000)
+    swell *= 1 + np.sin(2 * np.pi * np.arange(80_000) / 80_000)
+    model = load_builtin()
+    sounds = [noise.astype(np.float32), (0.4 * swell / np.abs(swell).max()).astype(np.float32)]
+    best = (model.encode_audio(sounds) @ model.encode_texts(labels).T).argmax(axis=1)
+    assert [labels[i] for i in best] == ["rain", "sea waves"]
