@@ -16,6 +16,7 @@ _MODELS = "Models and checks"
 COMMANDS = (
     Entry("classify", "clipkit.cli.commands.classify", "Name what is in pictures, with your own labels.", _PICTURES),
     Entry("segment", "clipkit.cli.commands.segment", "Name the things in pictures and get their masks.", _PICTURES),
+    Entry("detect", "clipkit.cli.commands.detect", "Find things in pictures by their names and get boxes.", _PICTURES),
     Entry("sketch", "clipkit.cli.commands.sketch", "Turn photographs into line drawings of a few strokes.", _PICTURES),
     Entry("depth", "clipkit.cli.commands.depth", "See how far everything in pictures is.", _PICTURES),
     Entry(

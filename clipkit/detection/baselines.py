@@ -28,6 +28,7 @@ class ChanceDetector:
 
     nms = 0.5
     least = 0.0
+    most = 100
     id = "chance"
     weights_hash = ""
 
@@ -49,6 +50,7 @@ class WholeDetector:
 
     nms = 0.5
     least = 0.0
+    most = 100
 
     def __init__(self, clip: Clip, vocabulary: Vocabulary, templates: Sequence[str]) -> None:
         """Encode the labels once."""

@@ -12,7 +12,7 @@ from clipkit.detection.boxes import within
 from clipkit.detection.crops import SCALES, embed_boxes
 from clipkit.detection.detector import Found
 from clipkit.detection.nms import drop_contained
-from clipkit.detection.proposals import MOST, THRESHOLDS, Ranking, Sums, propose
+from clipkit.detection.proposals import MOST, THRESHOLDS, Ranking, propose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ class ClipBoxOptions:
 
     clip: ClipOptions = field(default_factory=ClipOptions)
     thresholds: tuple[float, ...] = THRESHOLDS
-    ranking: Ranking = "contrast"
+    ranking: Ranking = "standout"
     proposals: int = MOST
     scales: tuple[float, ...] = SCALES
     contained: float = 0.9
@@ -51,7 +51,8 @@ class ClipDetector:
     """Boxes from a CLIP model's own patches and crops."""
 
     nms = 0.5
-    least = 0.1
+    least = 0.2
+    most = 100
 
     def __init__(self, clip: DenseClip, vocabulary: Vocabulary, options: ClipBoxOptions) -> None:
         """Encode the labels once.
@@ -81,23 +82,21 @@ class ClipDetector:
         return self.vocabulary.labels
 
     def detect(self, image: NDArray[np.uint8], path: str = "", *, only: Sequence[int] | None = None) -> Found:  # noqa: ARG002 (the path is for boxes from files)
-        """`(H, W, 3)` RGB -> boxes; score = sqrt(p_dense p_crop), both softmaxes over labels and background."""
+        """`(H, W, 3)` RGB -> boxes; score = sqrt(p_dense p_crop), the rank among proposals and the crops' softmax."""
+        found = self.proposals(image, only=only)
+        if self.options.scales and len(found):
+            crops = self.crop_probabilities(image, found.boxes)[np.arange(len(found)), found.classes]
+            found = Found(found.boxes, np.sqrt(found.scores * crops), found.classes)
+        return found[drop_contained(found.boxes, found.scores, self.options.contained, found.classes)]
+
+    def proposals(self, image: NDArray[np.uint8], *, only: Sequence[int] | None = None) -> Found:
+        """The boxes that are looked at closely, with their ranks in [0, 1] as scores."""
         height, width = image.shape[:2]
         maps = self.maps(image)
         options = self.options
-        found = propose(
-            maps, thresholds=options.thresholds, ranking=options.ranking, most=options.proposals, only=only
-        )
-        if not len(found.boxes):
-            return Found.nothing()
+        found = propose(maps, thresholds=options.thresholds, ranking=options.ranking, most=options.proposals, only=only)
         step = np.array([width / maps.shape[2], height / maps.shape[1]] * 2)
-        boxes = within(found.boxes * step, width, height)
-        scores = Sums(maps).means(found.boxes, found.classes)
-        if options.scales:
-            crops = self.crop_probabilities(image, boxes)
-            scores = np.sqrt(scores * crops[np.arange(len(boxes)), found.classes])
-        result = Found(boxes, np.clip(scores, 0, 1), found.classes)
-        return result[drop_contained(result.boxes, result.scores, options.contained, result.classes)]
+        return Found(within(found.boxes * step, width, height), np.clip(found.rank, 0, 1), found.classes)
 
     def maps(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """`(C, h, w)` probabilities of the labels over the picture, long side at most 160 cells."""
@@ -115,9 +114,9 @@ class ClipDetector:
     def crop_probabilities(self, image: NDArray[np.uint8], boxes: NDArray[Any]) -> NDArray[np.float64]:
         """`(N, C)` probabilities of the labels for the crops of N boxes."""
         vectors = embed_boxes(self.clip, image, boxes, self.options.scales)
-        return class_probabilities(
-            vectors @ self.segmenter.vectors.T, self.vocabulary.owners, self.clip.logit_scale
-        )[:, self.first :]
+        return class_probabilities(vectors @ self.segmenter.vectors.T, self.vocabulary.owners, self.clip.logit_scale)[
+            :, self.first :
+        ]
 
 
 def best_wording(scores: NDArray[Any], owners: Sequence[int]) -> NDArray[Any]:

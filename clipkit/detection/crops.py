@@ -30,7 +30,7 @@ def cut(image: NDArray[np.uint8], boxes: NDArray[Any], size: tuple[int, int]) ->
         # At least one pixel: a resize of nothing is an error.
         left, top = min(x0, width - 1), min(y0, height - 1)
         box = (left, top, max(x1, left + 1), max(y1, top + 1))
-        out[i] = picture.resize(size[::-1], Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
+        out[i] = np.asarray(picture.resize(size[::-1], Image.Resampling.BICUBIC, box=box, reducing_gap=2.0))
     return out
 
 

@@ -69,6 +69,10 @@ class Detector(Protocol):
     def least(self) -> float:
         """The method's own smallest score worth telling."""
 
+    @property
+    def most(self) -> int:
+        """The method's own largest number of boxes a picture."""
+
     def detect(self, image: NDArray[np.uint8], path: str = "", *, only: Sequence[int] | None = None) -> Found:
         """`(H, W, 3)` RGB -> boxes before suppression, in pixels of this very picture.
 

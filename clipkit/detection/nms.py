@@ -9,6 +9,8 @@ import numpy as np
 from clipkit.detection.boxes import area, iou, overlap
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 
@@ -26,7 +28,7 @@ def suppress(
     Returns:
         Indices of the boxes that stay, best first; equal scores keep their order.
     """
-    return _greedy(iou(boxes, boxes) > threshold, scores, classes)
+    return _by_class(lambda part: iou(boxes[part], boxes[part]) > threshold, scores, classes)
 
 
 def drop_contained(
@@ -37,22 +39,29 @@ def drop_contained(
     Returns:
         Indices of the boxes that stay, best first.
     """
-    shared = overlap(boxes, boxes)
-    sizes = area(boxes)
-    contained = shared >= share * np.maximum(sizes, np.finfo(np.float64).tiny)[None]
-    return _greedy(contained, scores, classes)
+
+    def contained(part: NDArray[np.intp]) -> NDArray[np.bool_]:
+        sizes = np.maximum(area(boxes[part]), np.finfo(np.float64).tiny)
+        return np.asarray(overlap(boxes[part], boxes[part]) >= share * sizes[None])
+
+    return _by_class(contained, scores, classes)
 
 
-def _greedy(
-    beats: NDArray[np.bool_], scores: NDArray[Any], classes: NDArray[Any] | None
+def _by_class(
+    beats: Callable[[NDArray[np.intp]], NDArray[np.bool_]], scores: NDArray[Any], classes: NDArray[Any] | None
 ) -> NDArray[np.intp]:
-    """`beats[i, j]`: i removes j where i stays and scores better."""
-    if classes is not None:
-        beats = beats & (np.asarray(classes)[:, None] == np.asarray(classes)[None])
-    alive = np.ones(len(scores), np.bool_)
+    """Greedy choice within each class; `beats(part)[i, j]`: i removes j where i stays and scores better."""
+    scores = np.asarray(scores)
+    owners = np.zeros(len(scores), np.intp) if classes is None else np.asarray(classes)
     kept = []
-    for i in np.argsort(-np.asarray(scores), kind="stable"):
-        if alive[i]:
-            kept.append(i)
-            alive &= ~beats[i]
-    return np.array(kept, np.intp)
+    for owner in np.unique(owners):
+        part = np.flatnonzero(owners == owner)
+        part = part[np.argsort(-scores[part], kind="stable")]
+        gone = np.zeros(len(part), np.bool_)
+        matrix = beats(part)
+        for i in range(len(part)):
+            if not gone[i]:
+                kept.append(part[i])
+                gone |= matrix[i]
+    chosen = np.sort(np.array(kept, np.intp))
+    return chosen[np.argsort(-scores[chosen], kind="stable")]

@@ -168,12 +168,12 @@ def score(
     """COCO's figures from arrays, with CorLoc from pairs of class and hit; classes without reference boxes are left out."""
     reader, evaluation = evaluators()
     images = [{"id": i} for i in range(1, len(references) + 1)]
-    annotations = [
+    annotations: list[dict[str, Any]] = [
         {"image_id": i, "category_id": int(value) + 1, "bbox": _xywh(box), "area": _area(box), "iscrowd": int(crowd)}
         for i, reference in enumerate(references, 1)
         for box, value, crowd in zip(reference.boxes, reference.classes, reference.crowd, strict=True)
     ]
-    results = [
+    results: list[dict[str, Any]] = [
         {"image_id": i, "category_id": int(value) + 1, "bbox": _xywh(box), "area": _area(box), "score": float(s)}
         for i, found in enumerate(answers, 1)
         for box, s, value in zip(found.boxes, found.scores, found.classes, strict=True)
@@ -181,7 +181,7 @@ def score(
     counts = np.bincount([int(a["category_id"]) - 1 for a in annotations if not a["iscrowd"]], minlength=len(labels))
     precision, recall = _evaluate(reader, evaluation, images, annotations, results, len(labels))
     per_class = []
-    for value in np.flatnonzero(counts):
+    for value in np.flatnonzero(counts).tolist():
         of_class = [hit for label, hit in hits if label == value]
         per_class.append(
             ClassPrecision(

@@ -33,14 +33,14 @@ class DetectOptions:
 
     Attributes:
         min_score: boxes scored lower go; None takes the method's.
-        max_detections: at most this many a picture; None keeps all.
+        max_detections: at most this many a picture; None takes the method's.
         nms: IoU over which the lower-scored of two boxes goes; None takes the method's, 1 keeps all.
         across: NMS does not ask for the class: one box a place.
         max_pixels: larger pictures are refused before decoding.
     """
 
     min_score: float | None = None
-    max_detections: int | None = 100
+    max_detections: int | None = None
     nms: float | None = None
     across: bool = False
     max_pixels: int = DEFAULT_MAX_PIXELS
@@ -153,5 +153,5 @@ def boxes(
     found = detector.detect(image, path, only=only)
     found = found.best(detector.least if options.min_score is None else options.min_score, None)
     found = found.suppressed(detector.nms if options.nms is None else options.nms, across=options.across)
-    found = found[: options.max_detections]
+    found = found[: detector.most if options.max_detections is None else options.max_detections]
     return type(found)(within(found.boxes, width, height), np.clip(found.scores, 0.0, 1.0), found.classes)

@@ -1,0 +1,97 @@
+"""From the name of a method to a detector that is ready."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipkit.dense.features import DenseOptions
+from clipkit.dense.segmenter import ClipOptions
+from clipkit.dense.vocabulary import BACKGROUND, vocabulary
+from clipkit.detection.clip_boxes import ClipBoxOptions, ClipDetector
+from clipkit.detection.crops import SCALES
+from clipkit.detection.region_sources import DenseRegions, FileRegions, SelectiveSearch
+from clipkit.detection.vild import VildDetector, VildOptions
+from clipkit.errors import UsageError
+from clipkit.models.loader import load_clip
+from clipkit.prompts.templates import load_templates
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from clipkit.detection.detector import Detector
+    from clipkit.detection.vild import RegionSource
+    from clipkit.prompts.labels import Label
+
+CLIP_METHODS = ("clip", "vild")
+SOURCES = ("dense", "selective")
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorChoice:
+    """Who detects, and how.
+
+    Attributes:
+        method: one of `CLIP_METHODS`.
+        background: `sky|wall`: texts of what is no object; None takes the method's.
+        templates: prompt templates of `clip`; `vild` has its own.
+        dense: size, window, stride and flip of the class maps.
+        crops: whether `clip` looks at each box closely.
+        proposals: where `vild` looks: `dense`, `selective`, or a JSONL file.
+        base: labels that `vild`'s region features were trained on.
+        model, device, precision: as `load_clip` takes them.
+    """
+
+    method: str = "clip"
+    background: str | None = None
+    templates: tuple[str, ...] = field(default_factory=load_templates)
+    dense: DenseOptions = field(default_factory=DenseOptions)
+    crops: bool = True
+    proposals: str = "dense"
+    base: frozenset[str] = field(default_factory=frozenset)
+    model: str | None = None
+    device: str | None = None
+    precision: str | None = None
+
+
+def open_detector(choice: DetectorChoice, labels: Sequence[Label]) -> Detector:
+    """Load what the choice names.
+
+    Raises:
+        UsageError: options that do not go together, or labels that do.
+        ModelUnavailableError: weights or an optional package are missing.
+        ModelError: the model's image tower gives no patch answers.
+    """
+    if choice.method == "vild":
+        return _vild(choice, labels)
+    words = vocabulary(labels, choice.background)
+    clip = load_clip(choice.model, choice.device, choice.precision, engine="torch")
+    options = ClipBoxOptions(
+        clip=ClipOptions(dense=choice.dense, templates=choice.templates), scales=SCALES if choice.crops else ()
+    )
+    return ClipDetector(clip, words, options)
+
+
+def _vild(choice: DetectorChoice, labels: Sequence[Label]) -> VildDetector:
+    # The authors' background is a class of its own, one text unless others are asked for.
+    words = vocabulary(labels, BACKGROUND if choice.background is None else choice.background)
+    if missing := sorted(choice.base - set(words.labels)):
+        raise UsageError(f"--base {missing[0]!r} is not one of the labels: {', '.join(words.labels[:20])}")
+    source: RegionSource
+    if choice.proposals == "dense":
+        clip = load_clip(choice.model, choice.device, choice.precision, engine="torch")
+        # Maps tell things from surroundings better with the long list of surroundings.
+        maps = vocabulary(labels, choice.background)
+        dense = ClipBoxOptions(clip=ClipOptions(dense=choice.dense, templates=choice.templates))
+        source = DenseRegions(ClipDetector(clip, maps, dense))
+        return VildDetector(clip, words, source, VildOptions(choice.base))
+    light = load_clip(choice.model, choice.device, choice.precision)
+    if choice.proposals == "selective":
+        source = SelectiveSearch()
+    else:
+        file = Path(choice.proposals)
+        if not file.is_file():
+            raise UsageError(f"no proposals {choice.proposals!r}: give {', '.join(SOURCES)} or a JSONL file of boxes")
+        source = FileRegions(file, light.embed_dim)
+    return VildDetector(light, words, source, VildOptions(choice.base))
