@@ -8,46 +8,84 @@ after a kill), `image.log` and `text.log`, and the model in open_clip's local-di
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
+from open_clip import get_tokenizer
+from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 
 from clipkit.training.data import load_training_data
 from clipkit.training.loop import Recipe, Trainer
 from clipkit.training.model import CONFIG, build, save
 from clipkit.training.names import Names, load_names
 from clipkit.training.objective import allowed_negatives
-from clipkit.training.text import TextRecipe, TextTrainer
+from clipkit.training.pack import SOURCES
+from clipkit.training.phrases import TEMPLATES
+from clipkit.training.text import TextRecipe, TextTrainer, encode_text
 
+VERSION = "1"
 RARE = 20
 """Names with fewer pictures than this are never held against another picture."""
 
 
-def image_trainer(data: Path, names: Names, recipe: Recipe, device: torch.device) -> Trainer:
-    """The image tower's trainer over everything packed in `data`."""
+def own_targets(text: Path, phrases: list[str], templates: tuple[str, ...] = TEMPLATES[::4]) -> torch.Tensor:
+    """Where the trained text tower itself puts each name: (V, D), the unit mean over templates, as at inference.
+
+    The tower is too narrow to reproduce CLIP's vectors wholly; pictures are matched with what it says, so that is their target.
+    """
+    model = build().eval()
+    model.load_state_dict(torch.load(text, map_location="cpu", weights_only=True)["average"], strict=False)
+    tokenize = get_tokenizer("ViT-B-32")
+    total = torch.zeros(len(phrases), model.text_projection.shape[1])
+    with torch.no_grad():
+        for template in templates:
+            tokens = tokenize([template.format(phrase) for phrase in phrases])
+            tokens = tokens[:, : int(tokens.argmax(dim=-1).max()) + 1]
+            total += F.normalize(torch.cat([encode_text(model, part) for part in tokens.split(256)]), dim=-1)
+    return F.normalize(total, dim=-1)
+
+
+def image_trainer(data: Path, names: Names, recipe: Recipe, device: torch.device, text: Path | None = None) -> Trainer:
+    """The image tower's trainer over everything packed in `data`, towards CLIP's vectors or, if given, a text tower's."""
     training = load_training_data(data, names)
     place = {int(index): i for i, index in enumerate(training.vocabulary)}
     kinds = {place[m]: place[k] for m, k in names.kinds.items() if m in place and k in place}
     vectors = names.vectors[training.vocabulary]
     allowed = allowed_negatives(vectors, kinds, np.asarray(training.counts < RARE))
     torch.manual_seed(recipe.seed)
-    return Trainer(build().visual, torch.from_numpy(vectors), allowed, training, recipe, device)
+    targets = own_targets(text, [names.names[i] for i in training.vocabulary]) if text else torch.from_numpy(vectors)
+    return Trainer(build().visual, targets, allowed, training, recipe, device)
 
 
 def export(out: Path, logit_scale: float) -> None:
-    """Join the two towers' averaged weights into one model beside its config."""
+    """Join the two towers' averaged weights into one model beside its config and a card without figures."""
     model = build()
     image = torch.load(out / "image.pt", map_location="cpu", weights_only=True)
     model.visual.load_state_dict(image["average"])
     text = torch.load(out / "text.pt", map_location="cpu", weights_only=True)
-    missing = model.load_state_dict(text["average"], strict=False)
-    assert not missing.unexpected_keys
+    found = model.load_state_dict(text["average"], strict=False)
+    assert not found.unexpected_keys
     with torch.no_grad():
-        model.logit_scale.fill_(float(np.log(logit_scale)))
+        model.logit_scale.fill_(math.log(logit_scale))
     save(model, out)
+    card = {
+        "name": "builtin",
+        "version": VERSION,
+        "date": datetime.now(UTC).date().isoformat(),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "image_size": int(model.visual.image_size),
+        "steps": f"image {image['step']}, text {text['step']}",
+        "trained_on": "; ".join(f"{s['name']} ({s['licence']})" for s in json.loads(SOURCES.read_text())),
+        "not_for": "decisions about people, medical, legal or safety uses, commercial use without advice on the sets' licences",
+        "page": "docs/builtin-model.md",
+    }
+    (out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     if CONFIG.parent.resolve() != out.resolve():
         shutil.copy(CONFIG, out / CONFIG.name)
 
@@ -71,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
     parser.add_argument("--text-steps", type=int, default=TextRecipe.steps)
     parser.add_argument(
-        "--phases", default="32:.15,64:.85,96:1", help="side:end, comma-separated; ends are fractions of the steps"
+        "--phases", default="32:.8,64:1", help="side:end, comma-separated; ends are fractions of the steps"
     )
     parser.add_argument("--logit-scale", type=float, default=20.0, help="the factor that softmax uses at inference")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
@@ -96,7 +134,8 @@ def main(arguments: list[str] | None = None) -> None:
             seed=args.seed,
             phases=phases,
         )
-        image = image_trainer(args.data, names, recipe, device)
+        text_checkpoint = args.out / "text.pt"
+        image = image_trainer(args.data, names, recipe, device, text_checkpoint if text_checkpoint.is_file() else None)
         _go_on(image, args.out / "image.pt", restart=args.restart)
         image.run(args.out / "image.pt", args.out / "image.log")
     if "export" in args.stages:

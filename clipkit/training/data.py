@@ -24,13 +24,18 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 """Of OpenAI's CLIP; the config tells inference the same."""
 
 REPEATS = {
-    "caltech101": 2.5,
-    "cats-dogs": 2.5,
-    "imagenet-samples": 3.0,
-    "five-categories": 3.0,
-    "imagewoof": 0.6,
-    "pacs": 0.6,
+    "caltech101": 3.0,
+    "cat-breeds": 5.0,
+    "cats-dogs": 7.0,
+    "clothing": 0.6,
+    "five-categories": 6.0,
     "flowers": 1.5,
+    "groceries": 0.5,
+    "imagenet-samples": 2.0,
+    "imagewoof": 0.5,
+    "instruments": 0.8,
+    "pacs": 0.5,
+    "trash": 0.5,
 }
 """How often a picture of a set is drawn, against one of any other set."""
 
@@ -94,7 +99,7 @@ def _labels(images: Path) -> list[str]:
 
 
 def crop(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Random resized crops (area .35 to 1, ratio 3/4 to 4/3) with flips: (N, 3, S, S) float -> (N, 3, side, side).
+    """Random resized crops (area .5 to 1, ratio 4/5 to 5/4) with flips: (N, 3, S, S) float -> (N, 3, side, side).
 
     The same distribution as torchvision's RandomResizedCrop but that a crop outside the picture is shrunk to fit.
     """
@@ -102,8 +107,8 @@ def crop(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
     if size >= 2 * side:
         images = F.avg_pool2d(images, size // side)  # grid_sample takes four pixels: average first what it would skip
     u = torch.rand(n, 5, generator=generator).to(images.device)
-    area = 0.35 + 0.65 * u[:, 0]
-    ratio = torch.exp((2 * u[:, 1] - 1) * math.log(4 / 3))
+    area = 0.5 + 0.5 * u[:, 0]
+    ratio = torch.exp((2 * u[:, 1] - 1) * math.log(5 / 4))
     width = (area * ratio).sqrt().clamp(max=1)
     height = (area / ratio).sqrt().clamp(max=1)
     theta = torch.zeros(n, 2, 3, device=images.device)
@@ -115,7 +120,7 @@ def crop(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def jitter(images: Tensor, generator: torch.Generator, strength: float = 0.3) -> Tensor:
+def jitter(images: Tensor, generator: torch.Generator, strength: float = 0.2) -> Tensor:
     """Random brightness, contrast and saturation of each picture: (N, 3, H, W) in [0, 1] -> the same shape."""
     u = (torch.rand(len(images), 3, 1, 1, 1, generator=generator) * 2 - 1).to(images.device) * strength
     grey = images.mean(dim=1, keepdim=True)

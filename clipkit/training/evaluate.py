@@ -108,6 +108,7 @@ def _zero_shot(model: Model, images: Tensor, names: Sequence[str], labels: Seque
         "top1": accuracy(images, ensembled, labels),
         "top5": accuracy(images, ensembled, labels, min(5, len(names))),
         "top1_plain": accuracy(images, model.classes(names, PLAIN), labels),
+        "best_logit_scale": calibration(images, ensembled, labels),
         "count": len(labels),
         "classes": len(names),
     }

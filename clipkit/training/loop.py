@@ -33,12 +33,12 @@ class Recipe:
 
     steps: int = 12_000
     batch_size: int = 256
-    phases: tuple[tuple[int, float], ...] = ((32, 0.15), (64, 0.85), (96, 1.0))
+    phases: tuple[tuple[int, float], ...] = ((32, 0.8), (64, 1.0))
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warmup: int = 300
     decay: float = 0.4
-    averaging: float = 0.999
+    averaging: float = 0.995
     save_every: int = 200
     seed: int = 0
 

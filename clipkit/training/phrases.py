@@ -10,6 +10,7 @@ import numpy as np
 from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from clipkit.training.names import Names, Vectors
@@ -129,6 +130,48 @@ _STOP = frozenset(
         "can",
     ]
 )
+_FILLERS = (
+    *sorted(_STOP),
+    *[
+        "I",
+        "you",
+        "we",
+        "here",
+        "just",
+        "very",
+        "really",
+        "please",
+        "find",
+        "show",
+        "me",
+        "showing",
+        "look",
+        "see",
+        "photo",
+        "photograph",
+        "image",
+        "picture",
+        "taken",
+        "made",
+        "of",
+        "my",
+        "our",
+        "your",
+        "this",
+        "kind",
+        "type",
+        "thing",
+        "nice",
+        "great",
+        "good",
+        "bad",
+        "best",
+        "old",
+        "new",
+        "little",
+        "bit",
+    ],
+)
 _LEAST = 5
 _SECOND = 0.6
 
@@ -225,7 +268,7 @@ class Phrases:
     def batch(self, step: int, size: int, seed: int) -> tuple[list[str], Vectors]:
         """`size` phrases and their (size, D) targets."""
         rng = np.random.default_rng((seed, step, 1))
-        kinds = rng.choice(6, size=size, p=self._mixture())
+        kinds = rng.choice(7, size=size, p=self._mixture())
         first, second = rng.choice(len(self._weights), size=(2, size), p=self._weights)
         vectors = self.names.vectors
         phrases: list[str] = []
@@ -246,16 +289,23 @@ class Phrases:
             elif kind == 4:
                 row = int(rng.integers(len(self.captions)))
                 phrase, target = self.captions[row], self.caption_vectors[row]
-            else:
+            elif kind == 5:
                 row = int(rng.integers(len(self.words)))
                 phrase, target = _pick(rng, WORDINGS).format(self.words[row]), self.word_vectors[row]
+            else:
+                phrase = f"{self._filler(rng, 5)} {plural(name) if rng.random() < 0.3 else name} {self._filler(rng, 3)}".strip()
             phrases.append(re.sub(r"\ba (?=[aeiou])", "an ", phrase) if rng.random() < 0.5 else phrase)
             targets.append(target)
         return phrases, np.stack(targets)
 
+    def _filler(self, rng: np.random.Generator, most: int) -> str:
+        """Up to `most` words that name nothing: what stands around a name should not move it."""
+        lists = (_FILLERS, self.words or _FILLERS)
+        return " ".join(_pick(rng, lists[int(rng.random() < 0.4)]) for _ in range(int(rng.integers(most + 1))))
+
     def _mixture(self) -> tuple[float, ...]:
-        return (0.35, 0.25, 0.15, 0.08, 0.12, 0.05) if self.captions else (0.45, 0.3, 0.15, 0.1, 0.0, 0.0)
+        return (0.28, 0.15, 0.12, 0.06, 0.12, 0.05, 0.22) if self.captions else (0.35, 0.2, 0.15, 0.08, 0.0, 0.0, 0.22)
 
 
-def _pick(rng: np.random.Generator, choices: tuple[str, ...]) -> str:
+def _pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
     return choices[int(rng.integers(len(choices)))]
