@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,10 +28,10 @@ def cut(image: NDArray[np.uint8], boxes: NDArray[Any], size: tuple[int, int]) ->
     height, width = image.shape[:2]
     out = np.empty((len(boxes), *size, 3), np.uint8)
     for i, (x0, y0, x1, y1) in enumerate(np.asarray(boxes, np.float64)):
-        # At least one pixel: a resize of nothing is an error.
-        left, top = min(x0, width - 1), min(y0, height - 1)
-        box = (left, top, max(x1, left + 1), max(y1, top + 1))
-        out[i] = np.asarray(picture.resize(size[::-1], Image.Resampling.BICUBIC, box=box, reducing_gap=2.0))
+        # Whole pixels, one at least. Cut before resizing: a resize with a box reads pixels around it.
+        left, top = min(math.floor(x0), width - 1), min(math.floor(y0), height - 1)
+        part = picture.crop((left, top, max(math.ceil(x1), left + 1), max(math.ceil(y1), top + 1)))
+        out[i] = np.asarray(part.resize(size[::-1], Image.Resampling.BICUBIC, reducing_gap=2.0))
     return out
 
 

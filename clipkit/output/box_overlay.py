@@ -83,18 +83,14 @@ def _name(
     width, height = right - left + 2 * pad, bottom - top + 2 * pad
     x0, y0, _, y1 = (x * scale for x in box.box)
     x = min(max(x0, 0), max(size[0] - width, 0))
-    # Above the box, inside its top, inside its bottom, below it.
-    for y in (y0 - height, y0, y1 - height, y1):
-        plate = (x, y, x + width, y + height)
-        if 0 <= y <= size[1] - height and not any(_touch(plate, other) for other in taken):
-            break
-    else:
-        y = min(max(y0, 0), max(size[1] - height, 0))
-        plate = (x, y, x + width, y + height)
+    # Above the box, inside its top, inside its bottom, below it, then further and further down inside.
+    places = [y0 - height, y0, y1 - height, y1, *(y0 + n * height for n in range(1, 40))]
+    plates = [(x, y, x + width, y + height) for y in (min(max(y, 0), max(size[1] - height, 0)) for y in places)]
+    plate = next((p for p in plates if not any(_touch(p, other) for other in taken)), plates[1])
     taken.append(plate)
     draw.rectangle(plate, fill=colour)
     bright = np.dot(colour, (0.299, 0.587, 0.114)) > 140
-    draw.text((x + pad - left, y + pad - top), text, font=font, fill=(0, 0, 0) if bright else (255, 255, 255))
+    draw.text((x + pad - left, plate[1] + pad - top), text, font=font, fill=(0, 0, 0) if bright else (255, 255, 255))
 
 
 def _touch(a: Rectangle, b: Rectangle) -> bool:
