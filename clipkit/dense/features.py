@@ -60,19 +60,6 @@ class Frame:
     patch: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Cosines:
-    """Cosines of pixels with texts, torch float32.
-
-    `values` is `(Q, h, w)`, `pixels` the working image, normalised, `(3, h, w)`. `best` is `(Q,)`: each text's best cosine
-    with any field of the trained size, where the method has fields.
-    """
-
-    values: Tensor
-    pixels: Tensor
-    best: Tensor | None = None
-
-
 def settle(clip: DenseClip, options: DenseOptions) -> Frame:
     """Method and sizes for this model.
 
@@ -101,10 +88,9 @@ def settle(clip: DenseClip, options: DenseOptions) -> Frame:
     )
 
 
-# ResNets answer once every 32 pixels and may have been trained on small images. Several zooms of the trained side: the
-# finest gives detail, the coarsest shows objects at the size they were trained at. Chosen by mIoU (docs/segment.md).
-RESNET_ZOOM = 3
-FIELD_ZOOMS = (1.0, 2 / 3, 1 / 2)
+# ResNets answer once every 32 pixels and may have been trained on small images: at twice the trained side there are four
+# times the cells, and objects are still of a size that was seen. Chosen by mIoU (docs/segment.md).
+RESNET_ZOOM = 2
 
 
 def dense_features(
@@ -148,7 +134,7 @@ def dense_features(
         windows = lay(pixels.shape[1], pixels.shape[2], aligned.window, aligned.stride)
 
         def encode(x: Tensor) -> Tensor:
-            return window_tokens(clip, x, aligned, options)[0].permute(0, 3, 1, 2)
+            return window_tokens(clip, x, aligned, options).permute(0, 3, 1, 2)
 
         tokens = average(pixels, windows, encode, cell=aligned.patch)
         if flip:
@@ -158,11 +144,10 @@ def dense_features(
 
 def dense_cosines(
     clip: DenseClip, image: NDArray[np.uint8], vectors: NDArray[np.float32], options: DenseOptions
-) -> Cosines:
+) -> Tensor:
     """Cosines of every working pixel with every text vector, as the methods' authors stitch them.
 
-    Each window's patch cosines are brought to the window's pixels bilinearly and averaged where windows overlap. The
-    method `fields` also says how well each text fits the picture as a whole.
+    Each window's patch cosines are brought to the window's pixels bilinearly and averaged where windows overlap.
 
     Args:
         clip: a model of the torch engine.
@@ -171,7 +156,7 @@ def dense_cosines(
         options: method and frame.
 
     Returns:
-        The cosines and what goes with them.
+        The cosines `(Q, h, w)` at the working image's size, torch float32.
 
     Raises:
         ModelError: the tower has no patch tokens, or the method does not fit it.
@@ -186,39 +171,26 @@ def dense_cosines(
         text = torch.from_numpy(np.ascontiguousarray(vectors, np.float32)).to(clip.torch_device)
         windows = lay(pixels.shape[1], pixels.shape[2], frame.window, frame.stride)
 
-        best = text.new_full((len(text),), -1.0)
-
         def encode(x: Tensor) -> Tensor:
-            tokens, fields = window_tokens(clip, x, frame, options)
-            if fields is not None:
-                torch.maximum(best, (fields @ text.T).amax(dim=(0, 1)), out=best)
-            return (tokens @ text.T).permute(0, 3, 1, 2)
+            return (window_tokens(clip, x, frame, options) @ text.T).permute(0, 3, 1, 2)
 
         cosines = average(pixels, windows, encode)
         if options.flip:
             cosines = (cosines + average(pixels.flip(2), windows, encode).flip(2)) / 2
-        return Cosines(cosines, pixels, best if frame.method.name == "fields" else None)
+        return cosines
 
 
-def window_tokens(clip: DenseClip, pixels: Tensor, frame: Frame, options: DenseOptions) -> tuple[Tensor, Tensor | None]:
-    """Patch tokens of equally large windows `(N, 3, H, W)`.
-
-    Returns:
-        Tokens `(N, h, w, D)` float32 whose products with unit text vectors are cosines, and with the method `fields` the
-        unit embeddings of fields of the trained size `(N, M, D)`, else None.
-    """
+def window_tokens(clip: DenseClip, pixels: Tensor, frame: Frame, options: DenseOptions) -> Tensor:
+    """Patch tokens of equally large windows `(N, 3, H, W)`: `(N, h, w, D)` float32, L2-normalised."""
     from torch.nn import functional
 
     from clipkit.dense import resnet, vit
 
     visual = clip.model.visual
-    pixels = pixels.to(visual.conv1.weight.dtype)
-    if frame.method.name == "fields":
-        tokens, fields = resnet.field_tokens(visual, pixels, FIELD_ZOOMS)
-        return tokens.float(), fields.float()
     tokens_of = vit.patch_tokens if frame.tower == "vit" else resnet.patch_tokens
+    pixels = pixels.to(visual.conv1.weight.dtype)
     tokens = tokens_of(visual, pixels, frame.method.name, alpha=options.alpha, sigma=options.sigma)
-    return functional.normalize(tokens.float(), dim=-1), None
+    return functional.normalize(tokens.float(), dim=-1)
 
 
 def working_size(

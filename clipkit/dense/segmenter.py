@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from clipkit.dense.vocabulary import Vocabulary
 
 REFINEMENTS = ("auto", "none", "tlp", "pamr")
-# How much the picture as a whole counts with `fields`: labels that no part of the picture fits lose everywhere. Chosen
-# by mIoU (docs/segment.md).
-PRIOR = 2.0
 # Elements of the maps that are refined: larger images are refined smaller, then enlarged (float32: 64 MB).
 REFINED = 16_000_000
 
@@ -95,20 +92,10 @@ class ClipSegmenter:
         """Scaled logits, one map a query. The method's own threshold counts only where background is a class."""
         if threshold is None:
             threshold = self.frame.method.threshold if self.vocabulary.has_background else 0.0
-        found = dense_cosines(self.clip, image, self.vectors, self.options.dense)
-        cosines = found.values
-        if found.best is not None:
-            cosines = cosines + PRIOR * self._presence(found.best)[:, None, None]
+        cosines = dense_cosines(self.clip, image, self.vectors, self.options.dense)
         if self.refine != "none":
             cosines = self._refined(cosines, image)
         return Maps(cosines * self.scale, self.vocabulary.owners, threshold=threshold)
-
-    def _presence(self, best: Tensor) -> Tensor:
-        """How surely each query is in the picture; the background always is, as surely as the surest thing."""
-        import torch
-
-        behind = torch.tensor([owner == 0 for owner in self.vocabulary.owners], device=best.device)
-        return torch.where(behind, best.max(), best)
 
     def _refined(self, cosines: Tensor, image: NDArray[np.uint8]) -> Tensor:
         """Refined against the picture's own pixels: TLP on its coarse grid, PAMR at full size where memory allows."""

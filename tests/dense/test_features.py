@@ -38,8 +38,8 @@ def test_one_window_is_the_whole_image(vit_clip, photo, method):
     windowed = DenseOptions(method=method, size=64, window=64, stride=16)
     whole = DenseOptions(method=method, size=64, window=0)
     torch.testing.assert_close(
-        dense_cosines(vit_clip, square, vectors, windowed).values,
-        dense_cosines(vit_clip, square, vectors, whole).values,
+        dense_cosines(vit_clip, square, vectors, windowed),
+        dense_cosines(vit_clip, square, vectors, whole),
     )
     np.testing.assert_array_equal(
         dense_features(vit_clip, square, method=method, size=64, window=64, stride=16),
@@ -51,12 +51,11 @@ def test_cosines_are_features_times_text(vit_clip, photo):
     """Without windows the cosines are the patch features times the text vectors, enlarged bilinearly."""
     vectors = vit_clip.encode_texts(["cat", "dog", "tree"])
     options = DenseOptions(method="naclip", size=64, window=0)
-    found = dense_cosines(vit_clip, photo, vectors, options)
-    cosines, pixels = found.values, found.pixels
+    cosines = dense_cosines(vit_clip, photo, vectors, options)
     grid = dense_features(vit_clip, photo, method="naclip", size=64, window=0)
     expected = torch.nn.functional.interpolate(
         torch.from_numpy((grid @ vectors.T).transpose(2, 0, 1))[None],
-        size=pixels.shape[1:],
+        size=cosines.shape[1:],
         mode="bilinear",
         align_corners=False,
     )[0]
@@ -72,7 +71,7 @@ def test_flip_makes_the_answer_turn_with_the_image(request, clip):
     vectors = model.encode_texts(["cat", "dog"])
     for window in (64, 0):
         options = DenseOptions(size=64, window=window, stride=32, flip=True)
-        a, b = (dense_cosines(model, image, vectors, options).values for image in (picture, mirrored))
+        a, b = (dense_cosines(model, image, vectors, options) for image in (picture, mirrored))
         torch.testing.assert_close(a, b.flip(2), atol=1e-4, rtol=0)
         a, b = (dense_features(model, image, size=64, window=window, flip=True) for image in (picture, mirrored))
         np.testing.assert_allclose(a, b[:, ::-1], atol=1e-4)
@@ -97,13 +96,13 @@ def test_working_size(size, expected):
 
 
 def test_auto_goes_by_the_tower(vit_clip, vit_tower, resnet_clip):
-    """`auto` is SC-CLIP for twelve blocks, PEARL for another depth, `fields` for a ResNet."""
+    """`auto` is SC-CLIP for twelve blocks, PEARL for another depth, MaskCLIP for a ResNet."""
     from open_clip.transformer import VisionTransformer
 
     shallow = VisionTransformer(32, 8, 32, 3, 2, 4.0, output_dim=16)
     assert methods.resolve(vit_tower, "auto", "m").name == "scclip"
     assert methods.resolve(shallow, "auto", "m").name == "pearl"
-    assert methods.resolve(resnet_clip.model.visual, "auto", "m").name == "fields"
+    assert methods.resolve(resnet_clip.model.visual, "auto", "m").name == "maskclip"
 
 
 def test_scclip_needs_twelve_blocks():
@@ -130,44 +129,6 @@ def test_towers_that_cannot_say_what_can(number, photo):
     clip = Stand(list(towers_without_patches())[number], "odd-model")
     with pytest.raises(ModelError, match="odd-model: this image tower.*ViT-B-16.*groupvit"):
         dense_features(clip, photo)
-
-
-def test_a_field_is_the_embedding_of_its_crop(resnet_tower):
-    """At the trained size the slid pool's only whole field is the model's own embedding of the picture."""
-    from clipkit.dense import resnet
-
-    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        slid = resnet.local_pool(resnet_tower, resnet.feature_map(resnet_tower, pixels))
-        torch.testing.assert_close(slid[0, 0, 0], resnet_tower(pixels)[0], atol=1e-4, rtol=0)
-
-
-def test_fields_by_hand(resnet_clip, photo):
-    """`fields` is the mean of values and slid pool over the zooms; `best` is each text's best field."""
-    from clipkit.dense import resnet
-
-    vectors = resnet_clip.encode_texts(["cat", "dog"])
-    found = dense_cosines(resnet_clip, photo, vectors, DenseOptions(size=192))
-    cosines, pixels = found.values, found.pixels
-    visual, text = resnet_clip.model.visual, torch.from_numpy(vectors)
-    total = torch.zeros(2, 6, 9)
-    with torch.inference_mode():
-        for zoom in features.FIELD_ZOOMS:
-            size = [max(round(side * zoom / 32), 1) * 32 for side in (192, 288)]
-            shrunk = torch.nn.functional.interpolate(
-                pixels[None], size=size, mode="bilinear", align_corners=False, antialias=True
-            )
-            values = resnet.patch_tokens(visual, shrunk, "maskclip", alpha=0, sigma=1)[0]
-            slid = resnet.local_pool(visual, resnet.feature_map(visual, shrunk))[0]
-            for tokens in (values, slid):
-                part = (torch.nn.functional.normalize(tokens, dim=-1) @ text.T).permute(2, 0, 1)[None]
-                total += torch.nn.functional.interpolate(part, size=(6, 9), mode="bilinear", align_corners=False)[0] / 6
-        best = (torch.nn.functional.normalize(slid, dim=-1) @ text.T).amax(dim=(0, 1))
-        expected = torch.nn.functional.interpolate(total[None], size=(192, 288), mode="bilinear", align_corners=False)[
-            0
-        ]
-    torch.testing.assert_close(cosines, expected, atol=1e-4, rtol=0)
-    torch.testing.assert_close(found.best, best, atol=1e-4, rtol=0)
 
 
 def test_positions_of_the_trained_grid_are_untouched(vit_tower):

@@ -217,14 +217,3 @@ def test_memory_is_bounded(refine):
     peaks = [int(line) for line in done.stdout.split()]
     assert len(peaks) == 2
     assert max(peaks) < 2048, peaks
-
-
-def test_the_background_is_always_present():
-    """With fields, labels gain by their best field and the background by the best of all."""
-    import torch
-    from open_clip.modified_resnet import ModifiedResNet
-
-    segmenter = ClipSegmenter(Stand(ModifiedResNet([1, 1, 1, 1], 16, 4, 64, width=8).eval()), WORDS, ClipOptions())
-    best = torch.tensor([0.1, 0.2, 0.0, 0.5, 0.3, -0.1])
-    assert segmenter.frame.method.name == "fields"
-    assert segmenter._presence(best).tolist() == pytest.approx([0.5, 0.5, 0.0, 0.5, 0.3, -0.1])

@@ -34,7 +34,6 @@ class MethodName(StrEnum):
     sclip = "sclip"
     clearclip = "clearclip"
     maskclip = "maskclip"
-    fields = "fields"
     plain = "plain"
     groupvit = "groupvit"
     lseg = "lseg"
