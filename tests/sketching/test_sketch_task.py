@@ -199,8 +199,8 @@ def test_bad_wishes_are_one_line(arguments, code, word, tiny_resnet, photo_file,
     assert "Traceback" not in done.output
 
 
-def test_interrupt_leaves_a_drawing_and_resume_goes_on(tiny_resnet, photo_file, tmp_path):
-    """SIGINT: exit code 130, a whole SVG and a state; --resume then ends with 0 and cleans up."""
+def test_interrupt_leaves_a_drawing_and_a_state(tiny_resnet, photo_file, tmp_path):
+    """SIGINT: exit code 130, a whole SVG, a state to go on from, and no half-written file."""
     command = [sys.executable, "-m", "clipkit", "sketch", str(photo_file), *map(str, options(tiny_resnet, tmp_path))]
     command += ["--preview"]
     process = subprocess.Popen(
