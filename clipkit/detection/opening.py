@@ -33,13 +33,15 @@ class DetectorChoice:
     """Who detects, and how.
 
     Attributes:
-        method: one of `CLIP_METHODS`.
+        method: one of `CLIP_METHODS`, or a key of `clipkit.models.grounding.FAMILIES`.
         background: `sky|wall`: texts of what is no object; None takes the method's.
         templates: prompt templates of `clip`; `vild` has its own.
         dense: size, window, stride and flip of the class maps.
         crops: whether `clip` looks at each box closely.
         proposals: where `vild` looks: `dense`, `selective`, or a JSONL file.
         base: labels that `vild`'s region features were trained on.
+        weights: folder of a grounding model that is not in the hub's cache.
+        caption: text the Grounding DINO family is asked, in place of a list of labels.
         model, device, precision: as `load_clip` takes them.
     """
 
@@ -50,6 +52,8 @@ class DetectorChoice:
     crops: bool = True
     proposals: str = "dense"
     base: frozenset[str] = field(default_factory=frozenset)
+    weights: Path | None = None
+    caption: str | None = None
     model: str | None = None
     device: str | None = None
     precision: str | None = None
@@ -63,6 +67,14 @@ def open_detector(choice: DetectorChoice, labels: Sequence[Label]) -> Detector:
         ModelUnavailableError: weights or an optional package are missing.
         ModelError: the model's image tower gives no patch answers.
     """
+    if choice.method not in CLIP_METHODS:
+        from clipkit.detection.grounded import open_grounded
+
+        if choice.model is not None:
+            raise UsageError(f"--method {choice.method} has its own model; name its folder with --weights, not --model")
+        return open_grounded(choice.method, labels, folder=choice.weights, device=choice.device, caption=choice.caption)
+    if choice.weights is not None or choice.caption is not None:
+        raise UsageError("--weights and --caption are for the grounding methods; name a CLIP model with --model")
     if choice.method == "vild":
         return _vild(choice, labels)
     words = vocabulary(labels, choice.background)

@@ -30,7 +30,7 @@ class ColourClip:
 
     def encode_images(self, pixels, *, normalize=True):
         self.batches = [*getattr(self, "batches", []), len(pixels)]
-        red, green, blue = pixels.transpose(1, 0, 2, 3)
+        red, _, blue = pixels.transpose(1, 0, 2, 3)
         reddish, bluish = red - blue > 0.3, blue - red > 0.3
         shares = [reddish.mean((1, 2)), bluish.mean((1, 2)), (~reddish & ~bluish).mean((1, 2))]
         return self._unit(np.stack(shares, axis=1).astype(np.float32))

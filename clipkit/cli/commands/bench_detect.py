@@ -23,6 +23,10 @@ class MethodName(StrEnum):
 
     clip = "clip"
     vild = "vild"
+    grounding_dino = "grounding-dino"
+    mm_grounding_dino = "mm-grounding-dino"
+    llmdet = "llmdet"
+    owlv2 = "owlv2"
     whole = "whole"
     chance = "chance"
 
@@ -50,7 +54,7 @@ def detect(
     nms: det.Nms = None,
     one_label: det.Across = False,
     method: Annotated[
-        MethodName, typer.Option(help="clip, vild; whole: the whole picture as every box; chance: random boxes.")
+        MethodName, typer.Option(help="As in detect; whole: the whole picture as every box; chance: random boxes.")
     ] = MethodName.clip,
     crops: det.Crops = True,
     proposals: det.Proposals = None,
@@ -58,6 +62,7 @@ def detect(
     size: det.Size = None,
     flip: det.Flip = False,
     model: opt.ModelName = None,
+    weights: det.Weights = None,
     device: opt.Device = None,
     precision: opt.Precision = None,
     format: opt.Format = None,  # noqa: A002 (the option's name)
@@ -82,7 +87,7 @@ def detect(
     from clipkit.tasks.detect import DetectOptions
     from clipkit.tasks.detect_truth import read_truth
 
-    det.check_method(method, crops=crops, proposals=proposals, base=base)
+    det.check_method(method, crops=crops, proposals=proposals, base=base, size=size, flip=flip)
     truth = read_truth(images, boxes, classes, ids)
     bench.evaluators()
     choice = DetectorChoice(
@@ -93,6 +98,7 @@ def detect(
         crops=crops,
         proposals=proposals or "dense",
         base=frozenset(base or ()),
+        weights=weights,
         model=model,
         device=setting("device", device),
         precision=setting("precision", precision),

@@ -22,6 +22,7 @@ app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
 _METHOD = "Method"
 _SAVE = "Files"
+_CLIP = ("clip", "vild")
 
 
 class MethodName(StrEnum):
@@ -29,6 +30,10 @@ class MethodName(StrEnum):
 
     clip = "clip"
     vild = "vild"
+    grounding_dino = "grounding-dino"
+    mm_grounding_dino = "mm-grounding-dino"
+    llmdet = "llmdet"
+    owlv2 = "owlv2"
 
 
 class SaveName(StrEnum):
@@ -44,7 +49,7 @@ class SaveName(StrEnum):
 Method = Annotated[
     MethodName,
     typer.Option(
-        help="clip: parts of the class maps; vild: ViLD's recipe over any boxes.",
+        help="clip: parts of the class maps; vild: ViLD's recipe over any boxes; the others bring their own model.",
         rich_help_panel=_METHOD,
     ),
 ]
@@ -86,6 +91,12 @@ Base = Annotated[
         rich_help_panel=_METHOD,
     ),
 ]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder of grounding-dino, llmdet, owlv2..., where not pulled.", rich_help_panel=opt.MODEL
+    ),
+]
 Size = Annotated[
     int | None,
     typer.Option(min=32, metavar="PX", help="Short side of the working picture.", rich_help_panel=_METHOD),
@@ -95,6 +106,7 @@ Flip = Annotated[
 ]
 
 EXAMPLES = examples(
+    ("a sentence", "clipkit detect photo.jpg --method grounding-dino --caption 'a dog left of a cat' -l dog,cat"),
     ("one picture, with the boxes drawn in", "clipkit detect photo.jpg --labels 'cat|kitten,dog' --save-to out/"),
     ("the best box of each picture", "clipkit detect photos/ -l cat --max-detections 1 --format csv"),
     ("annotations for training", "clipkit detect photos/ -l cat,dog --save-to set/ --save coco --save yolo"),
@@ -123,6 +135,14 @@ def detect(
     crops: Crops = True,
     proposals: Proposals = None,
     base: Base = None,
+    caption: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Grounding DINO family: find what a sentence speaks of; --labels then names words of it.",
+            rich_help_panel=_METHOD,
+        ),
+    ] = None,
     size: Size = None,
     flip: Flip = False,
     save_to: Annotated[
@@ -136,6 +156,7 @@ def detect(
     null: opt.Null = False,
     max_pixels: opt.MaxPixels = None,
     model: opt.ModelName = None,
+    weights: Weights = None,
     device: opt.Device = None,
     precision: opt.Precision = None,
     format: opt.Format = None,  # noqa: A002 (the option's name)
@@ -156,8 +177,10 @@ def detect(
         raise UsageError("no pictures given; name files or folders, - for stdin, or --files-from FILE")
     if save_to is None and save:
         raise UsageError("--save needs --save-to DIR")
-    check_method(method, crops=crops, proposals=proposals, base=base)
-    things = load_labels(opt.split_labels(labels), labels_file)
+    check_method(method, crops=crops, proposals=proposals, base=base, size=size, flip=flip, background=background)
+    # A caption without labels is its own label.
+    bare = caption is not None and not labels and labels_file is None
+    things = () if bare else load_labels(opt.split_labels(labels), labels_file)
 
     from clipkit.cli.driver import drive
     from clipkit.dense.features import DenseOptions
@@ -176,6 +199,8 @@ def detect(
         crops=crops,
         proposals=proposals or "dense",
         base=frozenset(base or ()),
+        weights=weights,
+        caption=caption,
         model=model,
         device=setting("device", device),
         precision=setting("precision", precision),
@@ -197,13 +222,20 @@ def detect(
     )
 
 
-def check_method(method: StrEnum, *, crops: bool, proposals: str | None, base: list[str] | None) -> None:
-    """Refuse options of one method given to another.
+def check_method(method: StrEnum, **given: object) -> None:
+    """Refuse options of some methods given to another.
+
+    Args:
+        method: who detects.
+        given: the options' values; one that is None, empty or `crops` left on was not given.
 
     Raises:
         UsageError: an option that would do nothing.
     """
-    if method.value != "clip" and not crops:
-        raise UsageError("--no-crops is for --method clip")
-    if method.value != "vild" and (proposals is not None or base):
-        raise UsageError("--proposals and --base are for --method vild")
+    homes = {"crops": ("clip",), "proposals": ("vild",), "base": ("vild",)}
+    for name, value in given.items():
+        asked = not value if name == "crops" else value not in (None, False, [])
+        methods = homes.get(name, _CLIP)
+        if asked and method.value not in methods:
+            flag = "no-crops" if name == "crops" else name
+            raise UsageError(f"--{flag} is for --method {' or '.join(methods)}")
