@@ -37,7 +37,7 @@ def test_records_of_good_and_bad_files(write, tmp_path):
 
 
 def test_formats_answer_alike(write):
-    """WAV, FLAC, OGG and M4A of the same sound: the same best label, FLAC's scores the same, lossy ones near.
+    """WAV, FLAC, OGG and M4A of the same sound: the same best label, FLAC's scores equal but for rounding, lossy ones near.
 
     White noise is the worst a lossy codec can be given; probabilities move by up to a tenth.
     """
@@ -48,7 +48,7 @@ def test_formats_answer_alike(write):
     scores = [{p["label"]: p["score"] for p in record["predictions"]} for record in records]
     assert len({max(s, key=s.get) for s in scores}) == 1
     assert all(len(s) == 50 for s in scores)
-    assert scores[1] == scores[0]
+    assert all(abs(scores[1][label] - scores[0][label]) < 1e-3 for label in scores[0])
     assert all(abs(s[label] - scores[0][label]) < 0.2 for s in scores for label in s)
 
 
