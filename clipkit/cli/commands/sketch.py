@@ -119,7 +119,9 @@ MaskFile = Annotated[
 ]
 NoMask = Annotated[bool, typer.Option("--no-mask", help="Draw the background too.", rich_help_panel=_MASK)]
 SaveTo = Annotated[Path, typer.Option(metavar="DIR", help="Write files into DIR.", rich_help_panel=_SAVE)]
-PngSize = Annotated[int, typer.Option("--png-size", min=16, max=8192, metavar="PX", rich_help_panel=_SAVE)]
+PngSize = Annotated[
+    int, typer.Option("--png-size", min=16, max=8192, metavar="PX", help="Side of the PNG.", rich_help_panel=_SAVE)
+]
 Animate = Annotated[
     bool,
     typer.Option(
