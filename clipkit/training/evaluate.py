@@ -25,6 +25,7 @@ from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 from clipkit.training.data import normalise
 from clipkit.training.names import clean, load_names
 from clipkit.training.phrases import TEMPLATES, plural
+from clipkit.training.text import encode_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -62,10 +63,10 @@ class Model:
     @torch.no_grad()
     def texts(self, phrases: Sequence[str]) -> Tensor:
         """(N, D), unit length, on the CPU."""
-        found = [
-            self.model.encode_text(self.tokenize(list(phrases[i : i + 256])).to(self.device))
-            for i in range(0, len(phrases), 256)
-        ]
+        found: list[Tensor] = []
+        for start in range(0, len(phrases), 256):
+            tokens = self.tokenize(list(phrases[start : start + 256])).to(self.device)
+            found.append(encode_text(self.model, tokens[:, : int(tokens.argmax(dim=-1).max()) + 1]))
         return F.normalize(torch.cat(found), dim=-1).cpu()
 
     def classes(self, names: Sequence[str], templates: Sequence[str]) -> Tensor:
