@@ -79,6 +79,8 @@ def test_options_of_another_method_are_refused(pictures):
     for arguments, message in (
         (("--proposals", "dense"), "--method vild"),
         (("--method", "vild", "--no-crops"), "--method clip"),
+        (("--method", "owlv2", "-t", "photo"), "--method clip or vild"),
+        (("--method", "clip", "--weights", "x"), "--model"),
         (("--save", "yolo"), "--save-to"),
     ):
         done = call("detect", one, "-l", "x", *arguments)
