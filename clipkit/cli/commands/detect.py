@@ -177,7 +177,18 @@ def detect(
         raise UsageError("no pictures given; name files or folders, - for stdin, or --files-from FILE")
     if save_to is None and save:
         raise UsageError("--save needs --save-to DIR")
-    check_method(method, crops=crops, proposals=proposals, base=base, size=size, flip=flip, background=background)
+    own = None if templates == "imagenet" else templates
+    check_method(
+        method,
+        crops=crops,
+        proposals=proposals,
+        base=base,
+        size=size,
+        flip=flip,
+        background=background,
+        templates=own,
+        precision=precision,
+    )
     # A caption without labels is its own label.
     bare = caption is not None and not labels and labels_file is None
     things = () if bare else load_labels(opt.split_labels(labels), labels_file)
