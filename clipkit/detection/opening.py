@@ -98,6 +98,8 @@ def _vild(choice: DetectorChoice, labels: Sequence[Label]) -> VildDetector:
         dense = ClipBoxOptions(clip=ClipOptions(dense=choice.dense, templates=choice.templates))
         source = DenseRegions(ClipDetector(clip, maps, dense))
         return VildDetector(clip, words, source, VildOptions(choice.base))
+    if choice.dense != DenseOptions():
+        raise UsageError("--size and --flip are for the class maps of --proposals dense")
     light = load_clip(choice.model, choice.device, choice.precision)
     if choice.proposals == "selective":
         source = SelectiveSearch()

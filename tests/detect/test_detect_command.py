@@ -81,6 +81,7 @@ def test_options_of_another_method_are_refused(pictures):
         (("--method", "vild", "--no-crops"), "--method clip"),
         (("--method", "owlv2", "-t", "photo"), "--method clip or vild"),
         (("--method", "clip", "--weights", "x"), "--model"),
+        (("--method", "vild", "--proposals", "selective", "--flip"), "--proposals dense"),
         (("--save", "yolo"), "--save-to"),
     ):
         done = call("detect", one, "-l", "x", *arguments)
