@@ -58,9 +58,6 @@ def searched(tmp_path_factory):
     index.__exit__()
 
 
-@pytest.mark.xfail(
-    reason="the bar for the built-in model; the weights of 6,300 steps miss it (3 of 5, 2 of 5)", strict=False
-)
 def test_four_of_five_clips_are_found_by_their_description(searched):
     """At least four descriptions have their clip at rank 1."""
     search, paths, _, _ = searched
@@ -68,9 +65,6 @@ def test_four_of_five_clips_are_found_by_their_description(searched):
     assert sum(name == path for name, path in found.items()) >= 4, found
 
 
-@pytest.mark.xfail(
-    reason="the bar for the built-in model; the weights of 6,300 steps miss it (3 of 5, 2 of 5)", strict=False
-)
 def test_the_moment_in_a_film_of_all_five(searched):
     """For at least three descriptions the best moment overlaps its clip's stretch by more than half of their union."""
     search, _, tour, cuts = searched
