@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shutil
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from open_clip import get_tokenizer
+from torch import distributed
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 
 from clipkit.training.data import load_training_data
-from clipkit.training.loop import Recipe, Trainer
-from clipkit.training.model import CONFIG, build, save
+from clipkit.training.loop import Recipe, Trainer, worker
+from clipkit.training.model import CONFIG, build, load, save
 from clipkit.training.names import Names, load_names
 from clipkit.training.objective import allowed_negatives
 from clipkit.training.pack import SOURCES
@@ -34,13 +35,23 @@ RARE = 20
 """Names with fewer pictures than this are never held against another picture."""
 
 
-def own_targets(text: Path, phrases: list[str], templates: tuple[str, ...] = TEMPLATES[::4]) -> torch.Tensor:
+def text_tower(out: Path, init: Path | None) -> dict[str, torch.Tensor] | None:
+    """The text tower trained in `out`, else that of the model in `init`, else none; names as in open_clip's CLIP."""
+    if (out / "text.pt").is_file():
+        average: dict[str, torch.Tensor] = torch.load(out / "text.pt", map_location="cpu", weights_only=True)["average"]
+        return average
+    return {k: v for k, v in load(init).items() if not k.startswith("visual.")} if init else None
+
+
+def own_targets(
+    tower: dict[str, torch.Tensor], phrases: list[str], templates: tuple[str, ...] = TEMPLATES[::4]
+) -> torch.Tensor:
     """Where the trained text tower itself puts each name: (V, D), the unit mean over templates, as at inference.
 
     The tower is too narrow to reproduce CLIP's vectors wholly; pictures are matched with what it says, so that is their target.
     """
     model = build().eval()
-    model.load_state_dict(torch.load(text, map_location="cpu", weights_only=True)["average"], strict=False)
+    model.load_state_dict(tower, strict=False)
     tokenize = get_tokenizer("ViT-B-32")
     total = torch.zeros(len(phrases), model.text_projection.shape[1])
     with torch.no_grad():
@@ -51,25 +62,44 @@ def own_targets(text: Path, phrases: list[str], templates: tuple[str, ...] = TEM
     return F.normalize(total, dim=-1)
 
 
-def image_trainer(data: Path, names: Names, recipe: Recipe, device: torch.device, text: Path | None = None) -> Trainer:
-    """The image tower's trainer over everything packed in `data`, towards CLIP's vectors or, if given, a text tower's."""
+def image_trainer(
+    data: Path,
+    names: Names,
+    recipe: Recipe,
+    device: torch.device,
+    tower: dict[str, torch.Tensor] | None = None,
+    init: Path | None = None,
+    side: int | None = None,
+) -> Trainer:
+    """The image tower's trainer over everything packed in `data`, towards CLIP's vectors or, if given, a text tower's.
+
+    With `init` it begins from that model's image tower, not from chance.
+    """
     training = load_training_data(data, names)
     place = {int(index): i for i, index in enumerate(training.vocabulary)}
     kinds = {place[m]: place[k] for m, k in names.kinds.items() if m in place and k in place}
     vectors = names.vectors[training.vocabulary]
     allowed = allowed_negatives(vectors, kinds, np.asarray(training.counts < RARE))
     torch.manual_seed(recipe.seed)
-    targets = own_targets(text, [names.names[i] for i in training.vocabulary]) if text else torch.from_numpy(vectors)
-    return Trainer(build().visual, targets, allowed, training, recipe, device)
+    targets = own_targets(tower, [names.names[i] for i in training.vocabulary]) if tower else torch.from_numpy(vectors)
+    model = build(side)
+    if init:
+        model.load_state_dict(load(init, side), strict=False)
+    return Trainer(model.visual, targets, allowed, training, recipe, device)
 
 
-def export(out: Path, logit_scale: float) -> None:
-    """Join the two towers' averaged weights into one model beside its config and a card without figures."""
-    model = build()
+def export(out: Path, logit_scale: float, init: Path | None = None, side: int | None = None) -> None:
+    """Join the two towers' averaged weights into one model beside its config and a card without figures.
+
+    The text tower is `init`'s where none was trained in `out`.
+    """
+    model = build(side)
     image = torch.load(out / "image.pt", map_location="cpu", weights_only=True)
     model.visual.load_state_dict(image["average"])
-    text = torch.load(out / "text.pt", map_location="cpu", weights_only=True)
-    found = model.load_state_dict(text["average"], strict=False)
+    tower = text_tower(out, init)
+    if tower is None:
+        raise FileNotFoundError(f"no text.pt in {out}: train the text tower first, or give --init")
+    found = model.load_state_dict(tower, strict=False)
     assert not found.unexpected_keys
     with torch.no_grad():
         model.logit_scale.fill_(math.log(logit_scale))
@@ -80,14 +110,15 @@ def export(out: Path, logit_scale: float) -> None:
         "date": datetime.now(UTC).date().isoformat(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "image_size": int(model.visual.image_size),
-        "steps": f"image {image['step']}, text {text['step']}",
+        "steps": f"image {image['step']}{' more' if init else ''}",
         "trained_on": "; ".join(f"{s['name']} ({s['licence']})" for s in json.loads(SOURCES.read_text())),
         "not_for": "decisions about people, medical, legal or safety uses, commercial use without advice on the sets' licences",
         "page": "docs/builtin-model.md",
     }
     (out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-    if CONFIG.parent.resolve() != out.resolve():
-        shutil.copy(CONFIG, out / CONFIG.name)
+    config = json.loads(CONFIG.read_text())
+    config["model_cfg"]["vision_cfg"]["image_size"] = int(model.visual.image_size)
+    (out / CONFIG.name).write_text(json.dumps(config, indent=2) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -111,12 +142,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--phases", default="32:.8,64:1", help="side:end, comma-separated; ends are fractions of the steps"
     )
+    parser.add_argument(
+        "--side", type=int, help="pixels of the pictures that the model will take; its config's if not given"
+    )
     parser.add_argument("--logit-scale", type=float, default=20.0, help="the factor that softmax uses at inference")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
+    parser.add_argument(
+        "--decay", type=float, default=Recipe.decay, help="fraction of the steps in which the rate falls"
+    )
+    parser.add_argument("--init", type=Path, metavar="DIR", help="a model to begin from, in place of random weights")
     parser.add_argument("--restart", action="store_true", help="ignore the checkpoints in --out")
     args = parser.parse_args(arguments)
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
+    if "WORLD_SIZE" in os.environ:  # torchrun's
+        distributed.init_process_group("nccl" if args.device.startswith("cuda") else "gloo")
     names = load_names(args.embeddings)
     device = torch.device(args.device)
     if "text" in args.stages:
@@ -131,15 +171,15 @@ def main(arguments: list[str] | None = None) -> None:
             steps=args.steps,
             batch_size=args.batch_size,
             learning_rate=args.learning_rate,
+            decay=args.decay,
             seed=args.seed,
             phases=phases,
         )
-        text_checkpoint = args.out / "text.pt"
-        image = image_trainer(args.data, names, recipe, device, text_checkpoint if text_checkpoint.is_file() else None)
+        image = image_trainer(args.data, names, recipe, device, text_tower(args.out, args.init), args.init, args.side)
         _go_on(image, args.out / "image.pt", restart=args.restart)
         image.run(args.out / "image.pt", args.out / "image.log")
-    if "export" in args.stages:
-        export(args.out, args.logit_scale)
+    if "export" in args.stages and not worker()[0]:
+        export(args.out, args.logit_scale, args.init, args.side)
 
 
 def _go_on(trainer: Trainer | TextTrainer, checkpoint: Path, *, restart: bool) -> None:

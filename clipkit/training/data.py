@@ -24,18 +24,26 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 """Of OpenAI's CLIP; the config tells inference the same."""
 
 REPEATS = {
-    "cifar10": 1.3,
+    "cifar10": 1.5,
+    "balls": 1.5,
     "caltech101": 3.0,
-    "cat-breeds": 8.0,
-    "cats-dogs": 12.0,
+    "cat-breeds": 4.0,
+    "cats-dogs": 3.0,
     "clothing": 0.6,
-    "five-categories": 6.0,
+    "five-categories": 4.0,
     "flowers": 1.5,
     "groceries": 0.5,
-    "imagenet-samples": 2.0,
-    "imagewoof": 0.5,
+    "imagenet-samples": 4.0,
+    "imagenet-val": 4.0,
+    "imagewoof": 0.6,
     "instruments": 0.8,
+    "natural": 1.5,
     "pacs": 0.5,
+    "pandas": 0.5,
+    "pets": 1.5,
+    "popular-animals": 2.0,
+    "sketchy": 5.0,
+    "ten-animals": 2.0,
     "trash": 0.5,
 }
 """How often a picture of a set is drawn, against one of any other set."""

@@ -1,4 +1,7 @@
-"""The image tower's training loop: warm up, hold, decay; resumable after a kill to the same numbers."""
+"""The image tower's training loop: warm up, hold, decay; resumable after a kill to the same numbers.
+
+Under `torchrun` each worker draws its share of every batch, and the workers' gradients are averaged.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,34 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from clipkit.training.data import TrainingData, batch
-from clipkit.training.model import encode_image
+from clipkit.training.model import encode_image, fast_precision
 from clipkit.training.objective import image_loss
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def worker() -> tuple[int, int]:
+    """This worker's number and how many there are: (0, 1) without `torchrun`."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def share_gradients(parameters: list[nn.Parameter], workers: int) -> None:
+    """Replace each worker's gradients by their mean over the workers."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    distributed.all_reduce(flat)
+    for gradient, part in zip(gradients, torch.split(flat / workers, [g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+SEED_STEP = 1_000_003
+"""Between the seeds of two workers."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +94,8 @@ class Trainer:
         self.targets, self.allowed = targets.to(device), allowed.to(device)
         self.data, self.recipe, self.device = data, recipe, device
         self.step = 0
+        self.worker, self.workers = worker()
+        self.precision = fast_precision(device)
         wide = [p for p in visual.parameters() if p.ndim > 1]
         thin = [p for p in visual.parameters() if p.ndim < 2]
         groups = [
@@ -83,17 +108,18 @@ class Trainer:
     def train_step(self) -> float:
         """One step; gives its loss."""
         recipe = self.recipe
-        images, labels = batch(
-            self.data, self.step, recipe.batch_size, recipe.side(self.step), recipe.seed, self.device
-        )
+        share, seed = recipe.batch_size // self.workers, recipe.seed + SEED_STEP * self.worker
+        images, labels = batch(self.data, self.step, share, recipe.side(self.step), seed, self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate(self.step)
         self.visual.train()
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             features = encode_image(self.visual, images.contiguous(memory_format=torch.channels_last))
         loss = image_loss(features, labels, self.targets, self.allowed, self.log_scale.exp())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.workers > 1:
+            share_gradients([*self.visual.parameters(), self.log_scale], self.workers)
         nn.utils.clip_grad_norm_(self.visual.parameters(), 1.0)
         self.optimizer.step()
         with torch.no_grad():
@@ -109,6 +135,8 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Write the checkpoint beside its place, then move it there: a kill leaves the old one whole."""
+        if self.worker:
+            return
         state = {
             "step": self.step,
             "visual": self.visual.state_dict(),
@@ -135,7 +163,7 @@ class Trainer:
         began, total, first = time.monotonic(), 0.0, self.step
         while self.step < self.recipe.steps:
             total += self.train_step()
-            if self.step % 50 == 0:
+            if self.step % 50 == 0 and not self.worker:
                 done = self.step - first
                 speed = done * self.recipe.batch_size / (time.monotonic() - began)
                 line = f"{self.step}\t{self.recipe.side(self.step - 1)}\t{total / min(50, done):.4f}\t{self.log_scale.exp().item():.2f}\t{speed:.0f}"

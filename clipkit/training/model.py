@@ -8,17 +8,31 @@ from typing import Any, cast
 
 import torch
 from open_clip import CLIP
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 
 CONFIG = Path(__file__).parents[1] / "models" / "builtin" / "open_clip_config.json"
+WEIGHTS = "open_clip_model.safetensors"
 
 
-def build(config: Path = CONFIG) -> CLIP:
-    """A fresh model of `model_cfg`, float32, on the CPU."""
+POSITIONS = "attnpool.positional_embedding"
+"""The one parameter of the image tower that depends on the picture's side."""
+
+
+def build(side: int | None = None, config: Path = CONFIG) -> CLIP:
+    """A fresh model of `model_cfg`, float32, on the CPU; for pictures of `side` pixels, if given."""
     model_cfg: dict[str, Any] = json.loads(config.read_text())["model_cfg"]
+    model_cfg["vision_cfg"]["image_size"] = side or model_cfg["vision_cfg"]["image_size"]
     return CLIP(**model_cfg)
+
+
+def load(folder: Path, side: int | None = None) -> dict[str, Tensor]:
+    """The weights of a model that `save` wrote, float32, by name; its image tower's positions made to fit `side` pixels."""
+    state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(folder / WEIGHTS).items()}
+    if side:
+        state[f"visual.{POSITIONS}"] = resized_positions(state[f"visual.{POSITIONS}"], side // 32)
+    return state
 
 
 def resized_positions(positions: Tensor, side: int) -> Tensor:
@@ -33,9 +47,14 @@ def resized_positions(positions: Tensor, side: int) -> Tensor:
 
 def encode_image(visual: nn.Module, images: Tensor) -> Tensor:
     """The ModifiedResNet tower on pictures of any multiple of 32: (N, 3, S, S) -> (N, D)."""
-    name = "attnpool.positional_embedding"
-    positions = resized_positions(dict(visual.named_parameters())[name], images.shape[-1] // 32)
-    return cast("Tensor", torch.func.functional_call(visual, {name: positions}, (images,)))
+    positions = resized_positions(dict(visual.named_parameters())[POSITIONS], images.shape[-1] // 32)
+    return cast("Tensor", torch.func.functional_call(visual, {POSITIONS: positions}, (images,)))
+
+
+def fast_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes in it; on a CPU without it, oneDNN is slower by a factor of ten."""
+    native = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001 (torch has no public name for it)
+    return torch.bfloat16 if native else torch.float32
 
 
 def save(model: CLIP, folder: Path) -> Path:
@@ -46,6 +65,6 @@ def save(model: CLIP, folder: Path) -> Path:
         for k, v in model.state_dict().items()
         if k != "attn_mask"
     }
-    path = folder / "open_clip_model.safetensors"
+    path = folder / WEIGHTS
     save_file(state, path, metadata={"format": "pt"})
     return path

@@ -12,6 +12,7 @@ import torch
 from open_clip import CLIP, get_tokenizer
 from torch import Tensor, nn
 
+from clipkit.training.model import fast_precision
 from clipkit.training.objective import text_loss
 from clipkit.training.phrases import Phrases
 
@@ -79,6 +80,7 @@ class TextTrainer:
     ) -> None:
         """Place the tower on the device and begin at step 0."""
         self.model, self.recipe, self.device = model.to(device), recipe, device
+        self.precision = fast_precision(device)
         self.phrases = Phrases(names, captions, favourites)
         self.tokenize = get_tokenizer("ViT-B-32", context_length=model.positional_embedding.shape[0])
         self.vocabulary = torch.from_numpy(names.vectors).to(device)
@@ -111,7 +113,7 @@ class TextTrainer:
         self.seen[torch.unique(tokens)] = True
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate(self.step)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             features = encode_text(self.model, tokens.to(self.device))
         loss = text_loss(features, torch.from_numpy(targets).to(self.device), self.vocabulary)
         self.optimizer.zero_grad(set_to_none=True)

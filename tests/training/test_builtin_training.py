@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from open_clip.modified_resnet import ModifiedResNet
 from PIL import Image
 
 from clipkit.training import pack
+from clipkit.training.builtin import export
+from clipkit.training.copies import copies
 from clipkit.training.data import batch, crop, load_training_data
 from clipkit.training.loop import Recipe, Trainer
-from clipkit.training.model import encode_image, resized_positions
+from clipkit.training.model import CONFIG, build, encode_image, load, resized_positions, save
 from clipkit.training.names import Names, clean, load_names
 from clipkit.training.objective import allowed_negatives, image_loss, text_loss
 from clipkit.training.phrases import Phrases, plural
@@ -166,6 +169,61 @@ def test_the_image_tower_runs_at_other_sides():
     assert torch.equal(resized[0], visual.attnpool.positional_embedding[0])
 
 
+def test_a_model_moves_to_larger_pictures_and_answers_the_same(tmp_path):
+    """A tower of 64 pixels exported for 96 is what training at 96 saw: the same features, to half precision."""
+    torch.manual_seed(0)
+    small = build(64).eval()
+    save(small, tmp_path / "small")
+    large = build(96).eval()
+    large.load_state_dict(load(tmp_path / "small", 96), strict=False)
+    out = tmp_path / "large"
+    out.mkdir()
+    torch.save({"step": 1, "average": large.visual.state_dict()}, out / "image.pt")
+    export(out, 20.0, tmp_path / "small", 96)
+    config = json.loads((out / CONFIG.name).read_text())
+    assert config["model_cfg"]["vision_cfg"]["image_size"] == 96
+    made = build(96).eval()
+    made.load_state_dict(load(out), strict=False)
+    pixels = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        assert torch.allclose(made.visual(pixels), encode_image(small.visual, pixels), atol=2e-2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="training with several workers is for Linux")
+def test_workers_draw_apart_and_stay_alike(packed, tmp_path):
+    """Two workers see different pictures, and end with the same weights, which come from the mean of their gradients."""
+    script = tmp_path / "workers.py"
+    script.write_text(WORKERS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29533"]
+    subprocess.run([*command, str(script), str(packed)], check=True, timeout=120)
+    first, second = (torch.load(packed / f"worker{i}.pt", weights_only=True) for i in (0, 1))
+    assert not torch.equal(first["pictures"], second["pictures"])
+    assert torch.equal(first["weight"], second["weight"])
+    assert torch.allclose(first["shared"], (first["own"] + second["own"]) / 2, atol=1e-7)
+
+
+WORKERS = """
+import sys
+from pathlib import Path
+import torch
+from torch import distributed, nn
+from clipkit.training.loop import share_gradients, worker
+
+distributed.init_process_group("gloo")
+rank, workers = worker()
+assert workers == 2
+torch.manual_seed(0)
+layer = nn.Linear(4, 3, bias=False)
+pictures = torch.randn(5, 4, generator=torch.Generator().manual_seed(rank))
+layer(pictures).square().sum().backward()
+own = layer.weight.grad.clone()
+share_gradients(list(layer.parameters()), workers)
+shared = layer.weight.grad.clone()
+torch.optim.SGD(layer.parameters(), 0.1).step()
+torch.save({"pictures": pictures, "own": own, "shared": shared, "weight": layer.weight.detach()}, Path(sys.argv[1]) / f"worker{rank}.pt")
+"""
+
+
 def test_a_batch_depends_on_seed_and_step_alone(packed, names):
     """The same twice, another at the next step, and within the trained vocabulary."""
     data = load_training_data(packed, names)
@@ -264,11 +322,51 @@ def test_pack_reads_a_repository(tmp_path, monkeypatch):
         "classes": {"cats": "cat"},
     }
     banned = pack._excluded(held, 32)
-    pack.pack_set(source, tmp_path / "clones", tmp_path, 32, source["classes"], banned)
+    pack.pack_split(source, "train", tmp_path / "clones", tmp_path, 32, source["classes"], banned)
     assert np.load(tmp_path / "pets.train.images.npy").shape == (2, 32, 32, 3)
     assert json.loads((tmp_path / "pets.train.labels.json").read_text()) == ["cat", "cat"]
     with pytest.raises(FileNotFoundError, match="git clone"):
         pack.git_directory(tmp_path / "clones", "someone/else")
+
+
+def test_a_held_out_thumbnail_is_known_in_another_crop():
+    """A picture squeezed from 4:3 to a square is the one whose middle square was held out; another picture is not."""
+    rng = np.random.default_rng(0)
+    photos = [
+        Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((160, 120), Image.Resampling.BICUBIC)
+        for _ in range(4)
+    ]
+    squeezed = np.stack([np.asarray(photo.resize((84, 84))) for photo in photos])
+    held_out = np.stack([np.asarray(photo.crop((20, 0, 140, 120)).resize((64, 64))) for photo in photos[:2]])
+    assert copies(squeezed, ["cat"] * 4, held_out, ["cat", "cat"]).tolist() == [True, True, False, False]
+    assert copies(squeezed, ["cat"] * 4, held_out, ["cat", "dog"]).tolist() == [True, False, False, False]
+    assert not copies(squeezed, ["car"] * 4, held_out, ["cat", "dog"]).any()
+
+
+def test_packing_leaves_out_copies_of_held_out_pictures(tmp_path):
+    """A set said to hold pictures of another's held-out split loses exactly those; labels by file and number are read."""
+    home = tmp_path / "clones" / "someone+pictures"
+    (home / "val").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    photos = [
+        Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((96, 96), Image.Resampling.BICUBIC)
+        for _ in range(3)
+    ]
+    for i, photo in enumerate(photos):
+        photo.save(home / "val" / f"{i}.png")
+    (home / "val.txt").write_text("./val/0.png, 1\n./val/1.png, 1\n./val/2.png, 0\n")
+    git = ["git", "-C", str(home), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "pictures"]):
+        subprocess.run([*git, *command], check=True)
+    np.save(tmp_path / "thumbs.held-out.images.npy", np.stack([np.asarray(photos[0].resize((64, 64)))]))
+    (tmp_path / "thumbs.held-out.labels.json").write_text('["cat"]')
+    source = {
+        "name": "more", "repository": "someone/pictures", "commit": "HEAD", "may_hold": "thumbs",
+        "train": "val/(?P<file>.+)", "train_labels": "val.txt",
+    }  # fmt: skip
+    pack.pack_split(source, "train", tmp_path / "clones", tmp_path, 32, {"0": "car", "1": "cat"}, pack.NO_HASHES)
+    assert json.loads((tmp_path / "more.train.labels.json").read_text()) == ["cat", "car"]
+    assert len(np.load(tmp_path / "more.train.images.npy")) == 2
 
 
 def test_every_source_is_whole():
@@ -278,6 +376,7 @@ def test_every_source_is_whole():
     for source in sources:
         assert {"repository", "commit", "licence", "train", "classes"} <= set(source)
         assert len(source["commit"]) == 40
+        assert source.get("may_hold", "tiny-imagenet") in {s["name"] for s in sources if "held_out" in s}
 
 
 def test_the_rate_warms_up_holds_and_decays():
