@@ -37,6 +37,7 @@ METHODS: dict[str, Method] = {
         Method("sclip", ("vit", "resnet"), scale=65.0),
         Method("clearclip", ("vit", "resnet"), scale=50.0, threshold=0.5, size=448, window=448, stride=224),
         Method("maskclip", ("vit", "resnet")),
+        Method("local", ("resnet",)),
         Method("plain", ("vit", "resnet")),
     )
 }
@@ -54,7 +55,7 @@ def tower(visual: Any) -> Tower | None:
 def resolve(visual: Any, name: str, model: str) -> Method:
     """The method to use with this image tower.
 
-    `auto` is SC-CLIP for ViTs of twelve blocks, PEARL for ViTs of another depth, MaskCLIP for ResNets.
+    `auto` is SC-CLIP for ViTs of twelve blocks, PEARL for ViTs of another depth, the moved attention pool (`local`) for ResNets.
 
     Args:
         visual: an open_clip image tower.
@@ -73,7 +74,7 @@ def resolve(visual: Any, name: str, model: str) -> Method:
         )
     depth = len(visual.transformer.resblocks) if kind == "vit" else 0
     if name == "auto":
-        name = "maskclip" if kind == "resnet" else "scclip" if depth == _scclip_layers() else "pearl"
+        name = "local" if kind == "resnet" else "scclip" if depth == _scclip_layers() else "pearl"
     method = METHODS[name]
     fitting = [
         m.name for m in METHODS.values() if kind in m.towers and (m.name != "scclip" or depth == _scclip_layers())

@@ -171,3 +171,41 @@ def test_maskclip_of_a_resnet_is_two_linear_maps(resnet_tower):
         found = resnet.patch_tokens(resnet_tower, pixels, "maskclip", alpha=0.08, sigma=5.0)[0]
     assert found.shape == (3, 5, 16)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(96, 160), (64, 64), (32, 128), (128, 32)])
+def test_local_of_a_resnet_pools_every_square_as_a_picture(resnet_tower, size):
+    """Each cell is the tent-weighted mean of the whole-picture embeddings of the squares of cells around it."""
+    pixels = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        x = resnet.feature_map(resnet_tower, pixels)
+        found = resnet.patch_tokens(resnet_tower, pixels, "local", alpha=0.08, sigma=5.0)
+        h, w = x.shape[2:]
+        high, wide = min(2, h), min(2, w)  # trained at 64 pixels: 2 x 2 cells
+        total, weights = torch.zeros(2, h, w, 16), torch.zeros(h, w)
+        for top in range(h - high + 1):
+            for left in range(w - wide + 1):
+                square = x[:, :, top : top + high, left : left + wide].flatten(2).permute(2, 0, 1)
+                tokens = torch.cat([square.mean(dim=0, keepdim=True), square])
+                pool = resnet_tower.attnpool
+                place = vit.resize_positions(pool.positional_embedding, (2, 2), (high, wide))
+                tokens = tokens + place[:, None]
+                biases = torch.cat([pool.q_proj.bias, pool.k_proj.bias, pool.v_proj.bias])
+                whole, _ = torch.nn.functional.multi_head_attention_forward(
+                    tokens[:1], tokens, tokens, tokens.shape[-1], pool.num_heads, None, biases, None, None,
+                    add_zero_attn=False, dropout_p=0.0, out_proj_weight=pool.c_proj.weight,
+                    out_proj_bias=pool.c_proj.bias, training=False, use_separate_proj_weight=True,
+                    q_proj_weight=pool.q_proj.weight, k_proj_weight=pool.k_proj.weight, v_proj_weight=pool.v_proj.weight,
+                )  # fmt: skip
+                unit = whole[0] / whole[0].norm(dim=-1, keepdim=True)
+                for i in range(high):
+                    for j in range(wide):
+                        near = (1 - abs(i - (high - 1) / 2) * 2 / (high + 1)) * (
+                            1 - abs(j - (wide - 1) / 2) * 2 / (wide + 1)
+                        )
+                        total[:, top + i, left + j] += near * unit
+                        weights[top + i, left + j] += near
+    torch.testing.assert_close(found, total / weights[None, :, :, None], atol=1e-5, rtol=1e-4)
+    if size == (64, 64):
+        own = resnet_tower(pixels)
+        torch.testing.assert_close(found[:, 0, 1], own / own.norm(dim=-1, keepdim=True), atol=1e-5, rtol=1e-4)

@@ -34,6 +34,7 @@ class MethodName(StrEnum):
     sclip = "sclip"
     clearclip = "clearclip"
     maskclip = "maskclip"
+    local = "local"
     plain = "plain"
     groupvit = "groupvit"
     lseg = "lseg"
