@@ -5,19 +5,26 @@ With `pydiffvg` installed the rasteriser is measured beside it, and with a CUDA 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional
 
+from clipkit.media.paths import Source
+from clipkit.models.loader import load_clip
 from clipkit.sketching.augment import random_homographies, sampling_grids, warp
 from clipkit.sketching.features import Tower
 from clipkit.sketching.fit import Fit, FitOptions
 from clipkit.sketching.losses import ClipassoLoss
 from clipkit.sketching.rasterize import render
+from clipkit.sketching.recipe import preset
 from clipkit.sketching.strokes import Strokes
+from clipkit.tasks.sketch import SketchOptions, run
 
+CAT = Path(__file__).parents[2] / "docs" / "images" / "cat.jpg"
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
@@ -94,6 +101,17 @@ def test_step_as_a_plain_loop(benchmark, visual, augmentations):
     adam = torch.optim.Adam([points], lr=1.0)
     generator = torch.Generator().manual_seed(0)
 
+    def step():
+        plain_step(visual, photo, points, width, ink, adam, augmentations, generator)
+
+    benchmark.group = f"step, {augmentations} augmentations"
+    benchmark.pedantic(step, rounds=5, warmup_rounds=1)
+
+
+def plain_step(visual, photo, points, width, ink, adam, augmentations, generator):
+    """CLIPasso's step without any of our shortcuts; with diffvg's rasteriser where it is installed."""
+    size = photo.shape[-1]
+
     def layers(x):
         x = (x - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
         x = visual.layer1(visual.stem(x))
@@ -102,16 +120,46 @@ def test_step_as_a_plain_loop(benchmark, visual, augmentations):
         pooled = visual.layer4(third).mean((2, 3))
         return second, third, pooled
 
-    def step():
-        adam.zero_grad()
-        sketch = render(points, width, ink, 224, 224).expand(-1, 3, -1, -1)
-        grids = sampling_grids(random_homographies(augmentations, generator), 224, "cpu")
-        ours = layers(torch.cat((sketch, warp(sketch, grids)[0])))
-        theirs = layers(torch.cat((photo, warp(photo, grids)[0])))
-        loss = sum(functional.mse_loss(a, b) for a, b in zip(ours[:2], theirs[:2], strict=True))
-        loss = loss + 0.1 * (1 - functional.cosine_similarity(ours[2], theirs[2])).mean()
-        loss.backward()
-        adam.step()
+    adam.zero_grad()
+    renderer = "diffvg" if find_spec("pydiffvg") else "torch"
+    sketch = render(points, width, ink, size, size, renderer=renderer).expand(-1, 3, -1, -1)
+    grids = sampling_grids(random_homographies(augmentations, generator), size, "cpu")
+    ours = layers(torch.cat((sketch, warp(sketch, grids)[0])))
+    theirs = layers(torch.cat((photo, warp(photo, grids)[0])))
+    loss = sum(functional.mse_loss(a, b) for a, b in zip(ours[:2], theirs[:2], strict=True))
+    loss = loss + 0.1 * (1 - functional.cosine_similarity(ours[2], theirs[2])).mean()
+    loss.backward()
+    adam.step()
 
-    benchmark.group = f"step, {augmentations} augmentations"
-    benchmark.pedantic(step, rounds=5, warmup_rounds=1)
+
+WHOLE = [("draft", 200), ("normal", 100)]
+"""Preset and steps: `normal` for a fifth of its 500 steps, which is the same share of both sides."""
+
+
+@pytest.mark.parametrize(("quality", "steps"), WHOLE)
+def test_whole_sketch_as_it_is(benchmark, quality, steps):
+    """A photograph to 16 strokes, three seeds: saliency, starts and mask included, the model loaded."""
+    clip = load_clip("builtin", engine="torch")
+    options = SketchOptions(replace(preset(quality), steps=steps))
+    benchmark.group = f"whole sketch, {quality}, {steps} steps"
+    (outcome,) = benchmark.pedantic(lambda: list(run([Source("cat.jpg", CAT)], options, clip)), rounds=1)
+    assert len(outcome.drawing.strokes) == 16
+
+
+@pytest.mark.parametrize(("quality", "steps"), WHOLE)
+def test_whole_sketch_as_plain_loops(benchmark, visual, quality, steps):
+    """The same steps, side and views for three seeds one after the other: weights not frozen, nothing cached."""
+    visual.requires_grad_(requires_grad=True)
+    recipe = preset(quality)
+    photo = torch.rand(1, 3, recipe.resolution, recipe.resolution)
+
+    def loops():
+        for seed in range(recipe.seeds):
+            points, width, ink = scene(16, recipe.resolution)
+            adam = torch.optim.Adam([points], lr=1.0)
+            generator = torch.Generator().manual_seed(seed)
+            for _ in range(steps):
+                plain_step(visual, photo, points, width, ink, adam, recipe.augmentations, generator)
+
+    benchmark.group = f"whole sketch, {quality}, {steps} steps"
+    benchmark.pedantic(loops, rounds=1)
