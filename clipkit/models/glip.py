@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from clipkit.detection.spans import Caption, caption, chunks, span_scores
-from clipkit.errors import ModelError, ModelUnavailableError
+from clipkit.errors import ModelError, ModelUnavailableError, UsageError
 from clipkit.models import glip_checkpoint
 from clipkit.models.device import resolve_device
 from clipkit.models.glip_boxes import STRIDES, candidates, cut, decode, working_size
 from clipkit.models.glip_head import Head, HeadSizes, Level
 from clipkit.models.glip_swin import Pyramid, Swin, SwinSizes
-from clipkit.models.glip_text import LONGEST, Bert, BertSizes, BertTokenizer, find_tokenizer
+from clipkit.models.glip_text import Bert, BertSizes, BertTokenizer, find_tokenizer
 from clipkit.models.weights import weights_hash
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 MEAN = np.array([103.53, 116.28, 123.675], np.float32)
 DEVIATION = np.array([57.375, 57.12, 58.395], np.float32)
 DIVISOR = 32
+# Tokens of a text with its two ends.
+LONGEST = 256
 
 
 class GlipNet(torch.nn.Module):
@@ -82,7 +84,11 @@ class Glip:
             yield part, self._ask(levels, size, image.shape[:2], caption([phrases[i] for i in part]))
 
     def answer(self, image: NDArray[np.uint8], text: Caption) -> Answer:
-        """Boxes `(Q, 4)` in pixels of the picture and scores `(Q, P)` of one caption's phrases, 0 for no candidate."""
+        """Boxes `(Q, 4)` in pixels of the picture and scores `(Q, P)` of one caption's phrases, 0 for no candidate.
+
+        Raises:
+            UsageError: the caption is longer than the model reads.
+        """
         levels, size = self._look(image)
         return self._ask(levels, size, image.shape[:2], text)
 
@@ -95,6 +101,8 @@ class Glip:
         self, levels: list[torch.Tensor], size: tuple[int, int], original: tuple[int, ...], text: Caption
     ) -> Answer:
         ids, offsets = self.tokenizer(text.text)
+        if len(ids) - 2 > self.budget:
+            raise UsageError(f"the caption has {len(ids) - 2} tokens, more than the model reads ({self.budget})")
         offsets = [(0, 0) if text.text[a:b] in {".", "?"} else (a, b) for a, b in offsets]
         with torch.inference_mode():
             found = self.net(levels, torch.tensor([ids], device=self.device))

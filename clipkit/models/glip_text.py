@@ -21,7 +21,6 @@ EPSILON = 1e-12
 LIMIT = 50_000.0
 REPOS = ("google-bert/bert-base-uncased", "bert-base-uncased")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
-LONGEST = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ class BertTokenizer:
             else:
                 self.tokenizer = tokenizers.BertWordPieceTokenizer(str(path), lowercase=True)
             self.tokenizer.no_padding()
-            self.tokenizer.enable_truncation(LONGEST)
+            self.tokenizer.no_truncation()
             ends = self("a")[0]
         except Exception as error:
             first = next(iter(str(error).splitlines()), type(error).__name__)
@@ -115,7 +114,7 @@ class BertTokenizer:
         return int(self.tokenizer.get_vocab_size())
 
     def __call__(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """At most 256 ids with `[CLS]` and `[SEP]`, and the characters of each, `(0, 0)` for these two."""
+        """Ids with `[CLS]` and `[SEP]`, and the characters of each, `(0, 0)` for these two."""
         encoded = self.tokenizer.encode(text)
         return list(encoded.ids), [(start, end) for start, end in encoded.offsets]
 
