@@ -42,7 +42,7 @@ class Level:
 
 
 class BiAttention(nn.Module):
-    """Attention from picture to words and from words to picture over one table of scores (equations 3 to 6)."""
+    """Attention from picture to words and from words to picture over one table of scores (X-MHA, equation 4)."""
 
     def __init__(self, channels: int, words: int, width: int) -> None:
         """Take the channels of both sides and of the attention."""
