@@ -11,7 +11,7 @@ from clipkit.detection.clip_boxes import best_wording
 from clipkit.detection.detector import Found
 from clipkit.detection.spans import free_caption
 from clipkit.errors import UsageError
-from clipkit.models.grounding import FAMILIES, GroundingDino, Owlv2, load
+from clipkit.models.grounding import FAMILIES, Captioned, load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from clipkit.models.grounding import Backend
     from clipkit.prompts.labels import Label
-
-# GLIP: pairs of box and label under this are not worth suppressing.
-LEAST = 0.05
 
 
 class GroundedDetector:
@@ -32,7 +30,7 @@ class GroundedDetector:
 
     def __init__(
         self,
-        backend: GroundingDino | Owlv2,
+        backend: Backend,
         labels: Sequence[Label],
         *,
         method: str,
@@ -56,26 +54,27 @@ class GroundedDetector:
         self.weights_hash = digest
         self.nms = FAMILIES[method].nms
         self.least = FAMILIES[method].least
+        self.floor = FAMILIES[method].floor
         self.labels = tuple(label.name for label in labels) or ((caption,) if caption else ())
         self.phrases = [wording for label in labels for wording in label.aliases]
         self.owners = [i for i, label in enumerate(labels) for _ in label.aliases] or [0]
         self.caption = None
         if caption is not None:
-            if not isinstance(backend, GroundingDino):
-                raise UsageError(f"--caption is for the Grounding DINO family; {method} reads labels")
+            if not isinstance(backend, Captioned):
+                raise UsageError(f"--caption is for glip and the Grounding DINO family; {method} reads labels")
             self.phrases = [label.name for label in labels]
             self.owners = list(range(max(len(labels), 1)))
             self.caption = free_caption(caption, self.phrases)
 
     def detect(self, image: NDArray[np.uint8], path: str = "", *, only: Sequence[int] | None = None) -> Found:  # noqa: ARG002 (the path is for boxes from files)
-        """`(H, W, 3)` RGB -> every pair of box and label with a score of .05 or more."""
+        """`(H, W, 3)` RGB -> every pair of box and label with the method's floor of score or more."""
         height, width = image.shape[:2]
         asked = np.arange(len(self.labels)) if only is None else np.asarray(only, np.intp)
         parts: list[Found] = []
         for owners, boxes, scores in self._answers(image):
             names = np.unique(owners)
             values = best_wording(scores.T, owners)
-            label, box = np.nonzero((values >= LEAST) & np.isin(names, asked)[:, None])
+            label, box = np.nonzero((values >= self.floor) & (values > 0) & np.isin(names, asked)[:, None])
             parts.append(Found(within(boxes[box], width, height), values[label, box], names[label]))
         return Found(
             np.concatenate([part.boxes for part in parts]),
@@ -86,7 +85,7 @@ class GroundedDetector:
     def _answers(self, image: NDArray[np.uint8]) -> list[tuple[list[int], NDArray[np.float64], NDArray[np.float64]]]:
         """Labels of the phrases, boxes `(Q, 4)` and scores `(Q, P)`, for each part of the vocabulary."""
         if self.caption is not None:
-            assert isinstance(self.backend, GroundingDino)
+            assert isinstance(self.backend, Captioned)
             boxes, scores = self.backend.answer(image, self.caption)
             return [(self.owners, boxes, scores)]
         return [

@@ -40,8 +40,8 @@ class DetectorChoice:
         crops: whether `clip` looks at each box closely.
         proposals: where `vild` looks: `dense`, `selective`, or a JSONL file.
         base: labels that `vild`'s region features were trained on.
-        weights: folder of a grounding model that is not in the hub's cache.
-        caption: text the Grounding DINO family is asked, in place of a list of labels.
+        weights: folder of a grounding model that is not in the hub's cache, or GLIP's checkpoint file.
+        caption: text that `glip` and the Grounding DINO family are asked, in place of a list of labels.
         model, device, precision: as `load_clip` takes them.
     """
 
@@ -71,7 +71,7 @@ def open_detector(choice: DetectorChoice, labels: Sequence[Label]) -> Detector:
         from clipkit.detection.grounded import open_grounded
 
         if choice.model is not None:
-            raise UsageError(f"--method {choice.method} has its own model; name its folder with --weights, not --model")
+            raise UsageError(f"--method {choice.method} has its own model; name its files with --weights, not --model")
         return open_grounded(choice.method, labels, folder=choice.weights, device=choice.device, caption=choice.caption)
     if choice.weights is not None or choice.caption is not None:
         raise UsageError("--weights and --caption are for the grounding methods; name a CLIP model with --model")

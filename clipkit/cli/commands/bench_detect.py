@@ -23,6 +23,7 @@ class MethodName(StrEnum):
 
     clip = "clip"
     vild = "vild"
+    glip = "glip"
     grounding_dino = "grounding-dino"
     mm_grounding_dino = "mm-grounding-dino"
     llmdet = "llmdet"

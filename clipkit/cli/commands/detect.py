@@ -30,6 +30,7 @@ class MethodName(StrEnum):
 
     clip = "clip"
     vild = "vild"
+    glip = "glip"
     grounding_dino = "grounding-dino"
     mm_grounding_dino = "mm-grounding-dino"
     llmdet = "llmdet"
@@ -94,7 +95,9 @@ Base = Annotated[
 Weights = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Folder of grounding-dino, llmdet, owlv2..., where not pulled.", rich_help_panel=opt.MODEL
+        metavar="PATH",
+        help="Folder of grounding-dino, llmdet, owlv2..., where not pulled; checkpoint file of glip.",
+        rich_help_panel=opt.MODEL,
     ),
 ]
 Size = Annotated[
@@ -107,6 +110,10 @@ Flip = Annotated[
 
 EXAMPLES = examples(
     ("a sentence", "clipkit detect photo.jpg --method grounding-dino --caption 'a dog left of a cat' -l dog,cat"),
+    (
+        "GLIP, from its authors' file",
+        "clipkit detect photo.jpg --method glip --weights glip_tiny_model_o365_goldg_cc_sbu.pth -l cat,dog",
+    ),
     ("one picture, with the boxes drawn in", "clipkit detect photo.jpg --labels 'cat|kitten,dog' --save-to out/"),
     ("the best box of each picture", "clipkit detect photos/ -l cat --max-detections 1 --format csv"),
     ("annotations for training", "clipkit detect photos/ -l cat,dog --save-to set/ --save coco --save yolo"),
@@ -139,7 +146,7 @@ def detect(
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="Grounding DINO family: find what a sentence speaks of; --labels then names words of it.",
+            help="glip and Grounding DINO family: find what a sentence speaks of; --labels then names words of it.",
             rich_help_panel=_METHOD,
         ),
     ] = None,
