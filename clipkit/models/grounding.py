@@ -1,4 +1,4 @@
-"""Detectors that read words, through transformers: the Grounding DINO family and OWLv2."""
+"""Detectors that read words, through transformers: the Grounding DINO family, OWLv2 and OmDet-Turbo."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import torch
 from clipkit.detection.spans import Caption, caption, chunks, span_scores
 from clipkit.errors import ModelError
 from clipkit.models.device import resolve_device
+from clipkit.models.grounding_parts import PHRASES, Parts, corners
 from clipkit.models.offline import no_network
-from clipkit.models.pipeline_files import find_model, from_folder, need_transformers
+from clipkit.models.omdet_turbo import OmDetTurbo, backbone_config
+from clipkit.models.pipeline_files import find_model, from_folder, need_transformers, quiet
 from clipkit.models.weights import weights_hash
 
 if TYPE_CHECKING:
@@ -21,10 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Answer = tuple[NDArray[np.float64], NDArray[np.float64]]
-
-# Phrases a forward pass of models that read each phrase as a text of its own.
-PHRASES = 64
+    from clipkit.models.grounding_parts import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +43,8 @@ FAMILIES: dict[str, Family] = {
     ),
     "llmdet": Family("MMGroundingDinoForObjectDetection", "iSEE-Laboratory/llmdet_tiny", 0.25),
     "owlv2": Family("Owlv2ForObjectDetection", "google/owlv2-base-patch16-ensemble", 0.1, 0.5),
+    "omdet-turbo": Family("OmDetTurboForObjectDetection", "omlab/omdet-turbo-swin-tiny-hf", 0.3, 0.5),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """A loaded model with what belongs to it."""
-
-    model: Any
-    image_processor: Any
-    tokenizer: Any
-    device: str
-
-    def pixels(self, image: NDArray[np.uint8]) -> dict[str, Any]:
-        """The model's own preprocessing of one picture."""
-        # A copy: decoded pictures are read-only, which torch warns of.
-        made = self.image_processor(images=image.copy(), return_tensors="pt", input_data_format="channels_last")
-        return {name: value.to(self.device) for name, value in made.items() if name in {"pixel_values", "pixel_mask"}}
 
 
 class GroundingDino:
@@ -129,14 +113,16 @@ class Owlv2:
             yield part, (corners(found.pred_boxes[0], side, side), probabilities)
 
 
-BACKENDS: dict[str, type[GroundingDino | Owlv2]] = {
+Backend = GroundingDino | Owlv2 | OmDetTurbo
+BACKENDS: dict[str, type[Backend]] = {
     "GroundingDinoForObjectDetection": GroundingDino,
     "MMGroundingDinoForObjectDetection": GroundingDino,
     "Owlv2ForObjectDetection": Owlv2,
+    "OmDetTurboForObjectDetection": OmDetTurbo,
 }
 
 
-def load(method: str, folder: Path | None, device: str | None) -> tuple[GroundingDino | Owlv2, str]:
+def load(method: str, folder: Path | None, device: str | None) -> tuple[Backend, str]:
     """A backend that is ready, and the hash of its weights; nothing is downloaded.
 
     Args:
@@ -153,16 +139,9 @@ def load(method: str, folder: Path | None, device: str | None) -> tuple[Groundin
     place, weights = find_model(method, family.repo, folder)
     import transformers
 
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
+    model = from_folder(family.kind, place, **backbone_config(family.kind, place))
     try:
-        model = from_folder(family.kind, place)
-    finally:
-        if bars:
-            transformers.utils.logging.enable_progress_bar()
-
-    try:
-        with no_network():
+        with quiet(), no_network():
             image_processor = transformers.AutoImageProcessor.from_pretrained(place, local_files_only=True)
             tokenizer = transformers.AutoTokenizer.from_pretrained(place, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
@@ -171,10 +150,3 @@ def load(method: str, folder: Path | None, device: str | None) -> tuple[Groundin
     where = resolve_device(device or "auto")
     parts = Parts(model.to(where).eval().requires_grad_(requires_grad=False), image_processor, tokenizer, where)
     return BACKENDS[family.kind](parts), weights_hash(weights)
-
-
-def corners(boxes: torch.Tensor, width: float, height: float) -> NDArray[np.float64]:
-    """Centres and sides in 0..1 -> `x0, y0, x1, y1` in pixels of a `width` x `height` frame."""
-    rows = boxes.float().cpu().numpy().astype(np.float64)
-    half = rows[:, 2:] / 2
-    return np.asarray(np.concatenate([rows[:, :2] - half, rows[:, :2] + half], axis=1) * np.array([width, height] * 2))

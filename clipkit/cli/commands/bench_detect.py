@@ -27,6 +27,7 @@ class MethodName(StrEnum):
     mm_grounding_dino = "mm-grounding-dino"
     llmdet = "llmdet"
     owlv2 = "owlv2"
+    omdet_turbo = "omdet-turbo"
     whole = "whole"
     chance = "chance"
 

@@ -34,6 +34,7 @@ class MethodName(StrEnum):
     mm_grounding_dino = "mm-grounding-dino"
     llmdet = "llmdet"
     owlv2 = "owlv2"
+    omdet_turbo = "omdet-turbo"
 
 
 class SaveName(StrEnum):
@@ -139,7 +140,7 @@ def detect(
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="Grounding DINO family: find what a sentence speaks of; --labels then names words of it.",
+            help="Grounding DINO family: find what a sentence speaks of; --labels then names words of it. omdet-turbo: its task.",
             rich_help_panel=_METHOD,
         ),
     ] = None,
