@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from clipkit.errors import ModelError
+from clipkit.models.safe_load import load_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,26 +52,9 @@ def read(path: Path) -> State:
     Raises:
         ModelError: the file is missing, damaged, or a pickle of more than tensors and plain values.
     """
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; --weights names LSeg's checkpoint")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            loaded: Any = load_file(path)
-        else:
-            # Lightning keeps its arguments in a Namespace, which holds values and runs nothing.
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        if "Unsupported global" in str(error) or "weights_only" in str(error).lower():
-            raise ModelError(
-                f"{path} is a pickle that holds more than weights, and opening it could run code: on a machine "
-                f"where you trust it, save its 'state_dict' alone as .safetensors and name that file"
-            ) from error
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ModelError(f"{path} cannot be read: {first}") from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
+    # Lightning keeps its arguments in a Namespace, which holds values and runs nothing.
+    loaded = load_checkpoint(path, "LSeg's", [argparse.Namespace])
+    state = loaded.get("state_dict", loaded)
     tensors = {
         str(name).removeprefix("net."): value for name, value in state.items() if isinstance(value, torch.Tensor)
     }

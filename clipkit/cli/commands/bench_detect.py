@@ -97,7 +97,7 @@ def detect(
         templates=load_templates(templates),
         dense=DenseOptions(size=size, flip=flip),
         crops=crops,
-        proposals=proposals or "dense",
+        proposals=proposals,
         base=frozenset(base or ()),
         weights=weights,
         model=model,

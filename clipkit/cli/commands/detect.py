@@ -95,7 +95,9 @@ Base = Annotated[
 Weights = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Folder of grounding-dino, llmdet, owlv2..., where not pulled.", rich_help_panel=opt.MODEL
+        metavar="DIR|FILE",
+        help="Folder of grounding-dino, llmdet, owlv2..., where not pulled; vild: a region network's checkpoint.",
+        rich_help_panel=opt.MODEL,
     ),
 ]
 Size = Annotated[
@@ -209,7 +211,7 @@ def detect(
         templates=load_templates(templates),
         dense=DenseOptions(size=size, flip=flip),
         crops=crops,
-        proposals=proposals or "dense",
+        proposals=proposals,
         base=frozenset(base or ()),
         weights=weights,
         caption=caption,
