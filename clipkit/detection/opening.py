@@ -39,7 +39,7 @@ class DetectorChoice:
         background: `sky|wall`: texts of what is no object; None takes the method's.
         templates: prompt templates of `clip`; `vild` has its own.
         dense: size, window, stride and flip of the class maps.
-        crops: whether `clip` looks at each box closely.
+        crops: whether `clip` looks at each box closely, and `vild` with `weights` at each region.
         proposals: where `vild` looks: `dense`, `selective`, or a JSONL file; None is `dense`, or the network of `weights`.
         base: labels that `vild`'s region features were trained on.
         weights: folder of a grounding model that is not in the hub's cache; for `vild` the file of a region network.
@@ -92,6 +92,8 @@ def _vild(choice: DetectorChoice, labels: Sequence[Label]) -> VildDetector:
     words = vocabulary(labels, BACKGROUND if choice.background is None else choice.background)
     if missing := sorted(choice.base - set(words.labels)):
         raise UsageError(f"--base {missing[0]!r} is not one of the labels: {', '.join(words.labels[:20])}")
+    if choice.weights is None and not choice.crops:
+        raise UsageError("--no-crops is for --method clip, and for vild with --weights")
     if choice.weights is not None:
         return _network_vild(choice, choice.weights, words)
     source: RegionSource
@@ -126,14 +128,16 @@ def _network_vild(choice: DetectorChoice, weights: Path, words: Vocabulary) -> V
     ref = resolve(choice.model or SPACE)
     if ref.kind in {"builtin", "pretrained"} and ref.id != SPACE:
         raise UsageError(f"the region network of --weights lives in the space of {SPACE}, not in that of {ref.id}")
-    source = open_network(weights, choice.device)
+    source = open_network(weights, choice.device, crops=choice.crops)
     clip = load_clip(ref.id, choice.device, choice.precision)
     if clip.embed_dim != source.embed_dim:
         raise UsageError(
             f"the regions of {weights} have vectors of {source.embed_dim} numbers, {clip.id} has {clip.embed_dim}: "
             f"name the CLIP model they were trained with, --model {SPACE} for the published ones"
         )
-    options = VildOptions(choice.base, region_temperature=SCALE, region_background=source.background)
+    options = VildOptions(
+        choice.base, region_temperature=SCALE, region_background=source.background, crops=choice.crops
+    )
     detector = VildDetector(clip, words, source, options)
     detector.id, detector.weights_hash = f"vild+{clip.id}", source.weights_hash
     return detector

@@ -33,15 +33,17 @@ SCALE = 1 / 0.007
 class NetworkRegions:
     """Proposals of a region network, refined, with its vectors as their features."""
 
-    def __init__(self, net: RegionNet, *, digest: str = "", device: str = "cpu") -> None:
+    def __init__(self, net: RegionNet, *, crops: bool = True, digest: str = "", device: str = "cpu") -> None:
         """Hold a network.
 
         Args:
             net: with weights.
+            crops: whether crops will be looked at; where not, the network's image branch answers in their place.
             digest: hash of the weights.
             device: where to compute.
         """
         self.net = net.to(device)
+        self.crops = crops
         self.weights_hash = digest
         self.device = device
         self.embed_dim = net.sizes.dim
@@ -51,12 +53,15 @@ class NetworkRegions:
         """`(H, W, 3)` RGB -> at most 1000 regions, best first, already thinned by the network's own suppression."""
         pixels, width, height = prepare(image)
         with torch.inference_mode():
-            boxes, scores, vectors = self.net(torch.from_numpy(pixels).to(self.device), width, height)
+            boxes, scores, vectors, crops = self.net(
+                torch.from_numpy(pixels).to(self.device), width, height, image=not self.crops
+            )
         back = np.array([image.shape[1] / width, image.shape[0] / height] * 2)
         return Regions(
             boxes.cpu().numpy().astype(np.float64) * back,
             scores.cpu().numpy().astype(np.float64),
             vectors.cpu().numpy(),
+            None if crops is None else crops.cpu().numpy(),
             thinned=True,
         )
 
@@ -81,11 +86,11 @@ def prepare(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], int, int]:
     return np.ascontiguousarray(out.transpose(2, 0, 1)[None]), width, height
 
 
-def open_network(path: Path, device: str | None) -> NetworkRegions:
+def open_network(path: Path, device: str | None, *, crops: bool = True) -> NetworkRegions:
     """A checkpoint in DetPro's layout, ready to look.
 
     Raises:
         ModelError: the file cannot be read safely, or is no such checkpoint.
     """
     net = build(*read(path))
-    return NetworkRegions(net, digest=weights_hash(path), device=resolve_device(device or "auto"))
+    return NetworkRegions(net, crops=crops, digest=weights_hash(path), device=resolve_device(device or "auto"))

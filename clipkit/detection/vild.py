@@ -36,18 +36,20 @@ MOST_PAIRS = 2000
 class Regions:
     """Where to look in one picture: `boxes` `(N, 4)` pixels, `scores` `(N,)`, `features` `(N, D)` unit vectors or None.
 
-    `thinned` says that the source has already dropped proposals that overlap.
+    `images` `(N, D)` are unit vectors that stand for the embeddings of crops. `thinned` says that the source has already
+    dropped proposals that overlap.
     """
 
     boxes: NDArray[np.float64]
     scores: NDArray[np.float64]
     features: NDArray[np.float32] | None = None
+    images: NDArray[np.float32] | None = None
     thinned: bool = False
 
     def __getitem__(self, kept: Any) -> Regions:
         """The regions of an index array."""
-        features = None if self.features is None else self.features[kept]
-        return Regions(self.boxes[kept], self.scores[kept], features, self.thinned)
+        features, images = (None if rows is None else rows[kept] for rows in (self.features, self.images))
+        return Regions(self.boxes[kept], self.scores[kept], features, images, self.thinned)
 
 
 class RegionSource(Protocol):
@@ -118,12 +120,14 @@ class VildOptions:
         region_temperature: that of the regions' features; None takes the crops'.
         region_background: a learned unit vector `(D,)` that stands for the background among the regions' features, in
             the place of its texts.
+        crops: whether crops are looked at; where not, the source's `images` take their place, or the features decide alone.
     """
 
     base: frozenset[str] = field(default_factory=frozenset)
     temperature: float | None = None
     region_temperature: float | None = None
     region_background: NDArray[np.float32] | None = None
+    crops: bool = True
 
 
 class VildDetector:
@@ -154,6 +158,7 @@ class VildDetector:
         self.vectors = text_vectors(clip, vocabulary.queries)
         self.region_scale = options.region_temperature or self.scale
         self.region_background = options.region_background
+        self.crops = options.crops
 
     def detect(self, image: NDArray[np.uint8], path: str = "", *, only: Sequence[int] | None = None) -> Found:
         """Every region with every label it may be, the 2000 best pairs."""
@@ -164,9 +169,10 @@ class VildDetector:
         boxes = within(regions.boxes, width, height)
         if not len(boxes):
             return Found.nothing()
-        scores = self.probabilities(embed_boxes(self.clip, image, boxes))
-        if regions.features is not None:
-            scores = ensemble(self.region_probabilities(regions.features), scores, self.base)
+        images = embed_boxes(self.clip, image, boxes) if self.crops or regions.features is None else regions.images
+        heads = [] if regions.features is None else [self.region_probabilities(regions.features)]
+        heads += [] if images is None else [self.probabilities(images)]
+        scores = ensemble(heads[0], heads[1], self.base) if len(heads) == 2 else heads[0]
         asked = np.arange(len(self.labels)) if only is None else np.asarray(only, np.intp)
         pairs = scores[:, asked].ravel()
         best = np.argsort(-pairs, kind="stable")[:MOST_PAIRS]

@@ -1,7 +1,8 @@
 """ViLD's region network as its PyTorch re-implementation has it: a Faster R-CNN whose boxes embed in CLIP's space.
 
 The re-implementation is that of Du et al. 2022 (DetPro, section 4): ResNet-50, FPN with batch norm, and a head of four
-convolutions and a linear layer, from which one class-agnostic box and one vector leave (Gu et al. 2022, section 3.3).
+convolutions and a linear layer, from which one class-agnostic box and one vector leave, beside a second one for images
+(ViLD-ensemble, Gu et al. 2022, section 3.3).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Sizes:
         fcs: widths of the head's linear layers.
         cells: side of a region's pooled map.
         dim: D, the width of the joint space.
+        image: whether a second branch, distilled from CLIP's embeddings of crops, stands beside the one for texts.
     """
 
     stem: int
@@ -52,6 +54,7 @@ class Sizes:
     fcs: tuple[int, ...]
     cells: int
     dim: int
+    image: bool = False
 
 
 class Body(nn.Module):
@@ -78,11 +81,11 @@ class Body(nn.Module):
         return maps
 
 
-class Head(nn.Module):
-    """Pooled maps `(N, C, s, s)` -> box deltas `(N, 4)` and unit vectors `(N, D)`."""
+class Branch(nn.Module):
+    """Pooled maps `(N, C, s, s)` -> hidden values `(N, F)`, and these to unit vectors `(N, D)`."""
 
     def __init__(self, sizes: Sizes) -> None:
-        """Lay out convolutions, linear layers and both ends."""
+        """Lay out convolutions, linear layers and the projection."""
         super().__init__()
         self.convs, self.fcs = nn.ModuleList(), nn.ModuleList()
         before = sizes.pyramid
@@ -95,18 +98,17 @@ class Head(nn.Module):
         for width in sizes.fcs:
             self.fcs.append(nn.Linear(before, width))
             before = width
-        self.box = nn.Linear(before, 4)
         self.projection = nn.Linear(before, sizes.dim)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """Run both ends."""
+        """Hidden values and vectors."""
         x = pooled
         for conv in self.convs:
             x = conv(x)
         x = x.flatten(1)
         for fc in self.fcs:
             x = functional.relu(fc(x))
-        return self.box(x), functional.normalize(self.projection(x), dim=1)
+        return x, functional.normalize(self.projection(x), dim=1)
 
 
 class RegionNet(nn.Module):
@@ -130,29 +132,39 @@ class RegionNet(nn.Module):
             nn.BatchNorm2d if sizes.pyramid_norm else None,
         )
         self.rpn = RPNHead(sizes.pyramid, len(RATIOS))
-        self.head = Head(sizes)
+        self.text = Branch(sizes)
+        self.box = nn.Linear(self.text.projection.in_features, 4)
+        self.image = Branch(sizes) if sizes.image else None
 
-    def forward(self, pixels: Tensor, width: int, height: int) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, pixels: Tensor, width: int, height: int, *, image: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Propose, pool, embed and refine.
 
         Args:
             pixels: one normalised picture `(1, 3, H, W)`, sides multiples of 32.
             width: of the picture without what was added at its right.
             height: likewise.
+            image: whether the image branch is asked, too.
 
         Returns:
-            Refined boxes `(N, 4)` in these pixels, objectness `(N,)`, best first, and unit vectors `(N, D)`.
+            Refined boxes `(N, 4)` in these pixels, objectness `(N,)`, best first, unit vectors `(N, D)` for texts, and
+            those of the image branch, where there is one and it is asked.
         """
         levels = dict(enumerate(self.body(pixels)))
         maps = list(self.fpn(levels).values())
         logits, deltas = self.rpn(maps)
         boxes, scores = propose([x[0] for x in logits], [x[0] for x in deltas], width, height)
-        moves, vectors = [], []
+        moves, vectors, crops = [], [], []
         for some in torch.split(boxes, REGIONS_AT_ONCE):
-            move, vector = self.head(pool_regions(maps[:4], some, self.sizes.cells))
-            moves.append(move)
+            pooled = pool_regions(maps[:4], some, self.sizes.cells)
+            hidden, vector = self.text(pooled)
+            moves.append(self.box(hidden))
             vectors.append(vector)
-        return decode(boxes, torch.cat(moves), width, height, HEAD_STDS), scores, torch.cat(vectors)
+            if image and self.image is not None:
+                crops.append(self.image(pooled)[1])
+        refined = decode(boxes, torch.cat(moves), width, height, HEAD_STDS)
+        return refined, scores, torch.cat(vectors), torch.cat(crops) if crops else None
 
 
 def _stage(before: int, channels: int, blocks: int, stride: int, *, caffe: bool) -> nn.Sequential:

@@ -1,7 +1,7 @@
 """Checkpoints of ViLD's PyTorch re-implementation (github.com/dyabel/detpro), safely read and turned into a `RegionNet`.
 
 They are mmdetection 2 files: `backbone`, `neck`, `rpn_head` and `roi_head`, whose `projection` leads to CLIP's joint space
-and whose `bg_embedding` is the learned background. Masks, the distilled image branch and the CLIP inside are left out.
+and whose `bg_embedding` is the learned background. Masks and the CLIP inside are left out.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 State = dict[str, "Tensor"]
 # What a checkpoint holds and nothing here needs.
 UNUSED = re.compile(
-    r"roi_head\.(mask_head|mask_iou_head|clip_model|projection_for_image|bg_embedding)\..*"
-    r"|roi_head\.bbox_head\.(shared_(convs|fcs)_for_image|fc_cls)\..*|.*\.num_batches_tracked"
+    r"roi_head\.(mask_head|mask_iou_head|clip_model|bg_embedding|bbox_head\.fc_cls)\..*|.*\.num_batches_tracked"
 )
 NORM = "weight|bias|running_mean|running_var"
 RULES: tuple[tuple[str, str], ...] = (
@@ -38,11 +37,17 @@ RULES: tuple[tuple[str, str], ...] = (
     (r"rpn_head\.rpn_conv\.(weight|bias)", r"rpn.conv.0.0.\1"),
     (r"rpn_head\.rpn_cls\.(weight|bias)", r"rpn.cls_logits.\1"),
     (r"rpn_head\.rpn_reg\.(weight|bias)", r"rpn.bbox_pred.\1"),
-    (r"roi_head\.bbox_head\.shared_convs\.(\d)\.conv\.(weight|bias)", r"head.convs.\1.0.\2"),
-    (rf"roi_head\.bbox_head\.shared_convs\.(\d)\.bn\.({NORM})", r"head.convs.\1.1.\2"),
-    (r"roi_head\.bbox_head\.shared_fcs\.(\d)\.(weight|bias)", r"head.fcs.\1.\2"),
-    (r"roi_head\.bbox_head\.fc_reg\.(weight|bias)", r"head.box.\1"),
-    (r"roi_head\.projection\.(weight|bias)", r"head.projection.\1"),
+    (r"roi_head\.bbox_head\.fc_reg\.(weight|bias)", r"box.\1"),
+    *(
+        rule
+        for theirs, ours in (("", "text"), ("_for_image", "image"))
+        for rule in (
+            (rf"roi_head\.bbox_head\.shared_convs{theirs}\.(\d)\.conv\.(weight|bias)", rf"{ours}.convs.\1.0.\2"),
+            (rf"roi_head\.bbox_head\.shared_convs{theirs}\.(\d)\.bn\.({NORM})", rf"{ours}.convs.\1.1.\2"),
+            (rf"roi_head\.bbox_head\.shared_fcs{theirs}\.(\d)\.(weight|bias)", rf"{ours}.fcs.\1.\2"),
+            (rf"roi_head\.projection{theirs}\.(weight|bias)", rf"{ours}.projection.\1"),
+        )
+    ),
 )
 
 
@@ -141,6 +146,7 @@ def sizes(state: State, config: str = "") -> Sizes:
         fcs=fcs,
         cells=round((first / (convs[-1] if convs else pyramid)) ** 0.5),
         dim=state["roi_head.projection.weight"].shape[0],
+        image="roi_head.projection_for_image.weight" in state,
     )
 
 

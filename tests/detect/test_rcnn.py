@@ -31,13 +31,15 @@ def test_the_network_answers_as_the_published_code(golden, name, height, width):
     image = picture(height, width)
     pixels, _, _ = prepare(image)
     assert np.abs(pixels[0, :, ::97, ::97] - golden[f"{name}_pixels"]).max() <= 1e-6
-    found = NetworkRegions(build(make_state())).regions(image, "")
+    found = NetworkRegions(build(make_state()), crops=False).regions(image, "")
     assert len(found.boxes) == golden[f"{name}_count"]
     count = len(golden[f"{name}_scores"])
     assert np.abs(found.boxes[:count] - golden[f"{name}_boxes"]).max() <= 1e-4
     assert np.abs(found.scores[:count] - golden[f"{name}_scores"]).max() <= 1e-6
     assert np.abs(found.features[:count] - golden[f"{name}_vectors"]).max() <= 1e-6
+    assert np.abs(found.images[:count] - golden[f"{name}_images"]).max() <= 1e-6
     assert found.thinned
+    assert NetworkRegions(build(make_state())).regions(image, "").images is None
 
 
 def test_the_background_is_the_published_one(golden):
@@ -69,7 +71,7 @@ def test_sizes_come_from_the_shapes():
         net = build(state)
         assert [blocks for blocks, _ in net.sizes.stages] == [1, 2, 1, 1]
         assert tuple(channels for _, channels in net.sizes.stages) == STAGES
-        assert net.sizes.dim == 24
+        assert (net.sizes.dim, net.image is not None) == (24, extras)
     assert build(make_state(), "style='caffe'").sizes.caffe
     assert not build(make_state(), "backbone=dict(style = 'pytorch')").sizes.caffe
     assert build(make_state()).sizes.caffe
@@ -163,13 +165,13 @@ def test_boxes_come_back_to_the_pixels(height, width):
     class Seeing(torch.nn.Module):
         sizes, background = build(make_state()).sizes, None
 
-        def forward(self, pixels, wide, high):
+        def forward(self, pixels, wide, high, *, image):
             assert pixels.shape[2] % 32 == pixels.shape[3] % 32 == 0
             assert min(wide, high) == 800 or max(wide, high) == 1333
             bright = pixels[0].mean(dim=0)[:high, :wide] > 0
             rows, columns = torch.nonzero(bright.any(dim=1)), torch.nonzero(bright.any(dim=0))
             box = torch.tensor([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], dtype=torch.float32)
-            return box, torch.ones(1), torch.eye(1, DIM)
+            return box, torch.ones(1), torch.eye(1, DIM), None
 
     image = np.zeros((height, width, 3), np.uint8)
     image[8:29, 15:70] = 255

@@ -67,9 +67,28 @@ def test_regions_that_are_thinned_stay():
     boxes = np.array([[20.0, 30, 60, 80], [20, 30, 60, 79]])
     features = np.eye(2, 3, dtype=np.float32)
     for thinned, count in ((True, 2), (False, 1)):
-        source = Fixed(Regions(boxes, np.array([0.9, 0.8]), features, thinned))
+        source = Fixed(Regions(boxes, np.array([0.9, 0.8]), features, None, thinned))
         detector = VildDetector(ColourClip(), vocabulary(load_labels("red thing"), ""), source, VildOptions())
         assert len(detector.detect(scene())) == count
+
+
+def test_without_crops_the_image_branch_answers():
+    """Equation 5 with the image branch's vectors in the place of crops; without that branch the text head alone; no crop
+    is embedded."""
+    boxes, scores = np.array([[20.0, 30, 60, 80]]), np.ones(1)
+    text, images = np.array([[0.6, 0.8, 0]], np.float32), np.array([[0.8, 0, 0.6]], np.float32)
+    words = vocabulary(load_labels("red thing,blue thing"), "background")
+    options = VildOptions(frozenset(["blue thing"]), crops=False)
+    clip = ColourClip()
+    clip.encode_images = None
+    both = VildDetector(clip, words, Fixed(Regions(boxes, scores, text, images)), options)
+    p_text, p_image = both.probabilities(text)[0], both.probabilities(images)[0]
+    found = both.detect(scene())
+    by_class = dict(zip(found.classes.tolist(), found.scores.tolist(), strict=True))
+    assert by_class[0] == pytest.approx((p_text[0] * p_image[0] ** 2) ** (1 / 3))
+    assert by_class[1] == pytest.approx((p_text[1] ** 2 * p_image[1]) ** (1 / 3))
+    alone = VildDetector(clip, words, Fixed(Regions(boxes, scores, text)), options).detect(scene())
+    assert sorted(alone.scores) == pytest.approx(sorted(p_text))
 
 
 def test_the_command_detects_with_a_checkpoint(files):
@@ -79,7 +98,7 @@ def test_the_command_detects_with_a_checkpoint(files):
         "--weights", str(files / "net.pth"), "--min-score", "0", "--max-detections", "5", "--device", "cpu",
     ]  # fmt: skip
     records = []
-    for more in ([], ["--base", "red thing", "--base", "blue thing"]):
+    for more in ([], ["--base", "red thing", "--base", "blue thing"], ["--no-crops"]):
         done = CliRunner().invoke(app, arguments + more, prog_name="clipkit")
         assert done.exit_code == 0, done.output
         records.append(json.loads(done.stdout))
@@ -91,6 +110,7 @@ def test_the_command_detects_with_a_checkpoint(files):
         x0, y0, x1, y1 = found["box"]
         assert 0 <= x0 < x1 <= 160 and 0 <= y0 < y1 <= 120
     assert first["detections"] != records[1]["detections"]
+    assert first["detections"] != records[2]["detections"]
 
 
 def test_models_of_another_space_are_refused(files):

@@ -73,7 +73,9 @@ Across = Annotated[
 Crops = Annotated[
     bool,
     typer.Option(
-        "--crops/--no-crops", help="clip: look at each box closely; without, faster.", rich_help_panel=_METHOD
+        "--crops/--no-crops",
+        help="clip, vild with --weights: look at each box closely; without, faster.",
+        rich_help_panel=_METHOD,
     ),
 ]
 Proposals = Annotated[
@@ -246,7 +248,7 @@ def check_method(method: StrEnum, **given: object) -> None:
     Raises:
         UsageError: an option that would do nothing.
     """
-    homes = {"crops": ("clip",), "proposals": ("vild",), "base": ("vild",)}
+    homes = {"crops": _CLIP, "proposals": ("vild",), "base": ("vild",)}
     for name, value in given.items():
         asked = not value if name == "crops" else value not in (None, False, [])
         methods = homes.get(name, _CLIP)
