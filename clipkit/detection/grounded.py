@@ -11,7 +11,9 @@ from clipkit.detection.clip_boxes import best_wording
 from clipkit.detection.detector import Found
 from clipkit.detection.spans import free_caption
 from clipkit.errors import UsageError
-from clipkit.models.grounding import FAMILIES, Captioned, load
+from clipkit.models.grounding import FAMILIES, load
+from clipkit.models.grounding_parts import Captioned
+from clipkit.models.omdet_turbo import OmDetTurbo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from clipkit.models.grounding import Backend
+    from clipkit.models.grounding_parts import Backend
     from clipkit.prompts.labels import Label
 
 
@@ -44,7 +46,7 @@ class GroundedDetector:
             labels: what to find; may be empty where there is a caption, which then is the label.
             method: a key of `FAMILIES`, the id in records.
             digest: the hash of the weights.
-            caption: a text whose words are asked for.
+            caption: a text whose words are asked for; for OmDet-Turbo its task.
 
         Raises:
             UsageError: a caption for a model that reads labels only, or a label that is not in it.
@@ -59,7 +61,11 @@ class GroundedDetector:
         self.phrases = [wording for label in labels for wording in label.aliases]
         self.owners = [i for i, label in enumerate(labels) for _ in label.aliases] or [0]
         self.caption = None
-        if caption is not None:
+        if caption is not None and isinstance(backend, OmDetTurbo):
+            if not labels:
+                raise UsageError(f"the caption of {method} is its task; name what it is to find with --labels as well")
+            backend.ask(caption)
+        elif caption is not None:
             if not isinstance(backend, Captioned):
                 raise UsageError(f"--caption is for glip and the Grounding DINO family; {method} reads labels")
             self.phrases = [label.name for label in labels]

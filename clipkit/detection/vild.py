@@ -34,15 +34,22 @@ MOST_PAIRS = 2000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Regions:
-    """Where to look in one picture: `boxes` `(N, 4)` pixels, `scores` `(N,)`, `features` `(N, D)` unit vectors or None."""
+    """Where to look in one picture: `boxes` `(N, 4)` pixels, `scores` `(N,)`, `features` `(N, D)` unit vectors or None.
+
+    `images` `(N, D)` are unit vectors that stand for the embeddings of crops. `thinned` says that the source has already
+    dropped proposals that overlap.
+    """
 
     boxes: NDArray[np.float64]
     scores: NDArray[np.float64]
     features: NDArray[np.float32] | None = None
+    images: NDArray[np.float32] | None = None
+    thinned: bool = False
 
     def __getitem__(self, kept: Any) -> Regions:
         """The regions of an index array."""
-        return Regions(self.boxes[kept], self.scores[kept], None if self.features is None else self.features[kept])
+        features, images = (None if rows is None else rows[kept] for rows in (self.features, self.images))
+        return Regions(self.boxes[kept], self.scores[kept], features, images, self.thinned)
 
 
 class RegionSource(Protocol):
@@ -103,17 +110,24 @@ def ensemble(
     return np.asarray(np.asarray(p_text, np.float64) ** weight * np.asarray(p_image, np.float64) ** (1 - weight))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class VildOptions:
     """How the recipe runs.
 
     Attributes:
         base: names of labels the regions' features were trained on.
         temperature: multiplier of cosines; None takes the model's own (100 for CLIP, which is what the authors use).
+        region_temperature: that of the regions' features; None takes the crops'.
+        region_background: a learned unit vector `(D,)` that stands for the background among the regions' features, in
+            the place of its texts.
+        crops: whether crops are looked at; where not, the source's `images` take their place, or the features decide alone.
     """
 
     base: frozenset[str] = field(default_factory=frozenset)
     temperature: float | None = None
+    region_temperature: float | None = None
+    region_background: NDArray[np.float32] | None = None
+    crops: bool = True
 
 
 class VildDetector:
@@ -142,18 +156,23 @@ class VildDetector:
         self.scale = clip.logit_scale if options.temperature is None else options.temperature
         self.base = np.array([label in options.base for label in self.labels])
         self.vectors = text_vectors(clip, vocabulary.queries)
+        self.region_scale = options.region_temperature or self.scale
+        self.region_background = options.region_background
+        self.crops = options.crops
 
     def detect(self, image: NDArray[np.uint8], path: str = "", *, only: Sequence[int] | None = None) -> Found:
         """Every region with every label it may be, the 2000 best pairs."""
         height, width = image.shape[:2]
         regions = self.source.regions(image, path)
-        regions = regions[suppress(regions.boxes, regions.scores, PROPOSAL_NMS)[:MOST_PROPOSALS]]
+        if not regions.thinned:
+            regions = regions[suppress(regions.boxes, regions.scores, PROPOSAL_NMS)[:MOST_PROPOSALS]]
         boxes = within(regions.boxes, width, height)
         if not len(boxes):
             return Found.nothing()
-        scores = self.probabilities(embed_boxes(self.clip, image, boxes))
-        if regions.features is not None:
-            scores = ensemble(self.probabilities(regions.features), scores, self.base)
+        images = embed_boxes(self.clip, image, boxes) if self.crops or regions.features is None else regions.images
+        heads = [] if regions.features is None else [self.region_probabilities(regions.features)]
+        heads += [] if images is None else [self.probabilities(images)]
+        scores = ensemble(heads[0], heads[1], self.base) if len(heads) == 2 else heads[0]
         asked = np.arange(len(self.labels)) if only is None else np.asarray(only, np.intp)
         pairs = scores[:, asked].ravel()
         best = np.argsort(-pairs, kind="stable")[:MOST_PAIRS]
@@ -163,3 +182,11 @@ class VildDetector:
         """`(N, D)` unit vectors -> `(N, C)`: softmax over background and labels, the background left out."""
         cosines = vectors @ self.vectors.T
         return class_probabilities(cosines, self.vocabulary.owners, self.scale)[:, self.first :]
+
+    def region_probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+        """As `probabilities`, for the regions' own features: their temperature, and their background where learned."""
+        texts, owners = self.vectors, self.vocabulary.owners
+        if self.region_background is not None:
+            things = sum(owner == 0 for owner in owners)
+            texts, owners = np.concatenate([self.region_background[None], texts[things:]]), (0, *owners[things:])
+        return class_probabilities(vectors @ texts.T, owners, self.region_scale)[:, int(owners[0] == 0) :]

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
 
 def read_checkpoint(path: Path, owner: str, part: str, allowed: tuple[type, ...] = ()) -> dict[str, torch.Tensor]:
-    """The tensors of a `.pth`, `.ckpt` or `.safetensors` file.
+    """The tensors of a `.pth`, `.ckpt` or `.safetensors` file: of its `part`, where the file has more.
+
+    Arguments and errors are those of `open_checkpoint`.
+    """
+    loaded = open_checkpoint(path, owner, part, allowed)
+    return {str(name): value for name, value in loaded.get(part, loaded).items() if isinstance(value, torch.Tensor)}
+
+
+def open_checkpoint(path: Path, owner: str, part: str, allowed: tuple[type, ...] = ()) -> dict[str, Any]:
+    """Everything a `.pth`, `.ckpt` or `.safetensors` file holds.
 
     Args:
         path: the file.
@@ -45,8 +54,7 @@ def read_checkpoint(path: Path, owner: str, part: str, allowed: tuple[type, ...]
             ) from error
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise ModelError(f"{path} cannot be read: {first}") from error
-    state = loaded.get(part, loaded) if isinstance(loaded, dict) else {}
-    return {str(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    return loaded if isinstance(loaded, dict) else {}
 
 
 def fill(module: torch.nn.Module, tensors: dict[str, torch.Tensor], owner: str) -> None:

@@ -1,30 +1,29 @@
-"""Detectors that read words: the Grounding DINO family and OWLv2 through transformers, and the way to GLIP."""
+"""Detectors that read words: the Grounding DINO family, OWLv2 and OmDet-Turbo through transformers, and the way to GLIP."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from clipkit.detection.spans import Caption, caption, chunks, span_scores
-from clipkit.errors import ModelError
+from clipkit.errors import ModelError, UsageError
 from clipkit.models.device import resolve_device
+from clipkit.models.grounding_parts import PHRASES, Parts, corners
 from clipkit.models.offline import no_network
-from clipkit.models.pipeline_files import find_model, from_folder, need_transformers
+from clipkit.models.omdet_turbo import OmDetTurbo, backbone_config
+from clipkit.models.pipeline_files import find_model, from_folder, need_transformers, quiet
 from clipkit.models.weights import weights_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    Answer = tuple[NDArray[np.float64], NDArray[np.float64]]
-
-# Phrases a forward pass of models that read each phrase as a text of its own.
-PHRASES = 64
+    from clipkit.models.grounding_parts import Answer, Backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,38 +49,8 @@ FAMILIES: dict[str, Family] = {
     # No transformers model; candidates are chosen before centerness counts. 0.5 is the least of the authors' demo.
     "glip": Family("", "", 0.5, floor=0.0),
     "owlv2": Family("Owlv2ForObjectDetection", "google/owlv2-base-patch16-ensemble", 0.1, 0.5),
+    "omdet-turbo": Family("OmDetTurboForObjectDetection", "omlab/omdet-turbo-swin-tiny-hf", 0.3, 0.5),
 }
-
-
-class Backend(Protocol):
-    """A loaded model that is asked for phrases."""
-
-    def answers(self, image: NDArray[np.uint8], phrases: Sequence[str]) -> Iterator[tuple[range, Answer]]:
-        """Boxes `(Q, 4)` in pixels and scores `(Q, P)` of each part of the phrases; a score of 0 is no answer."""
-
-
-@runtime_checkable
-class Captioned(Backend, Protocol):
-    """A backend that reads sentences too."""
-
-    def answer(self, image: NDArray[np.uint8], text: Caption) -> Answer:
-        """Boxes of one caption."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """A loaded model with what belongs to it."""
-
-    model: Any
-    image_processor: Any
-    tokenizer: Any
-    device: str
-
-    def pixels(self, image: NDArray[np.uint8]) -> dict[str, Any]:
-        """The model's own preprocessing of one picture."""
-        # A copy: decoded pictures are read-only, which torch warns of.
-        made = self.image_processor(images=image.copy(), return_tensors="pt", input_data_format="channels_last")
-        return {name: value.to(self.device) for name, value in made.items() if name in {"pixel_values", "pixel_mask"}}
 
 
 class GroundingDino:
@@ -99,8 +68,14 @@ class GroundingDino:
             yield part, self.answer(image, caption([phrases[i] for i in part]))
 
     def answer(self, image: NDArray[np.uint8], text: Caption) -> Answer:
-        """Boxes of one caption."""
+        """Boxes of one caption.
+
+        Raises:
+            UsageError: the caption is longer than the model reads.
+        """
         tokens = self._tokens(text.text)
+        if (length := len(tokens["input_ids"]) - 2) > self.budget:
+            raise UsageError(f"the caption has {length} tokens, more than the model reads ({self.budget}); shorten it")
         offsets = [(0, 0) if text.text[a:b] in {".", "?"} else (a, b) for a, b in tokens["offset_mapping"]]
         ids = torch.tensor([tokens["input_ids"]], device=self.parts.device)
         with torch.inference_mode():
@@ -116,7 +91,7 @@ class GroundingDino:
         return boxes, span_scores(probabilities[:, : len(offsets)], offsets, text.spans)
 
     def _tokens(self, text: str) -> Any:
-        return self.parts.tokenizer(text, return_offsets_mapping=True, truncation=True, max_length=self.budget + 2)
+        return self.parts.tokenizer(text, return_offsets_mapping=True)
 
 
 class Owlv2:
@@ -150,10 +125,11 @@ class Owlv2:
             yield part, (corners(found.pred_boxes[0], side, side), probabilities)
 
 
-BACKENDS: dict[str, type[GroundingDino | Owlv2]] = {
+BACKENDS: dict[str, Callable[[Parts], Backend]] = {
     "GroundingDinoForObjectDetection": GroundingDino,
     "MMGroundingDinoForObjectDetection": GroundingDino,
     "Owlv2ForObjectDetection": Owlv2,
+    "OmDetTurboForObjectDetection": OmDetTurbo,
 }
 
 
@@ -179,16 +155,9 @@ def load(method: str, folder: Path | None, device: str | None) -> tuple[Backend,
     place, weights = find_model(method, family.repo, folder)
     import transformers
 
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
+    model = from_folder(family.kind, place, **backbone_config(family.kind, place))
     try:
-        model = from_folder(family.kind, place)
-    finally:
-        if bars:
-            transformers.utils.logging.enable_progress_bar()
-
-    try:
-        with no_network():
+        with quiet(), no_network():
             image_processor = transformers.AutoImageProcessor.from_pretrained(place, local_files_only=True)
             tokenizer = transformers.AutoTokenizer.from_pretrained(place, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
@@ -197,10 +166,3 @@ def load(method: str, folder: Path | None, device: str | None) -> tuple[Backend,
     where = resolve_device(device or "auto")
     parts = Parts(model.to(where).eval().requires_grad_(requires_grad=False), image_processor, tokenizer, where)
     return BACKENDS[family.kind](parts), weights_hash(weights)
-
-
-def corners(boxes: torch.Tensor, width: float, height: float) -> NDArray[np.float64]:
-    """Centres and sides in 0..1 -> `x0, y0, x1, y1` in pixels of a `width` x `height` frame."""
-    rows = boxes.float().cpu().numpy().astype(np.float64)
-    half = rows[:, 2:] / 2
-    return np.asarray(np.concatenate([rows[:, :2] - half, rows[:, :2] + half], axis=1) * np.array([width, height] * 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from clipkit.models.locate import cached_file
 from clipkit.models.offline import no_network
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -54,26 +56,38 @@ def find_model(method: str, repo: str, folder: Path | None) -> tuple[Path, Path]
     return folder, found
 
 
-def from_folder(kind: str, folder: Path) -> Any:
-    """A transformers model of class `kind` from a folder, offline.
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, transformers logs errors only and draws no bars."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def from_folder(kind: str, folder: Path, **changes: Any) -> Any:
+    """A transformers model of class `kind` from a folder, offline; `changes` are what `from_pretrained` takes besides.
 
     Raises:
         ModelError: the files do not make such a model.
     """
     import transformers
 
-    before = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_error()
     try:
-        with no_network():
+        with quiet(), no_network():
             model, report = getattr(transformers, kind).from_pretrained(
-                folder, local_files_only=True, output_loading_info=True
+                folder, local_files_only=True, output_loading_info=True, **changes
             )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise ModelError(f"{folder} does not load as {kind}: {first}") from error
-    finally:
-        transformers.utils.logging.set_verbosity(before)
     # transformers fills what a checkpoint lacks with random numbers and goes on.
     missing = [name for name in report["missing_keys"] if not name.endswith("position_ids")]
     if missing or report["mismatched_keys"]:

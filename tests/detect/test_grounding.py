@@ -11,17 +11,18 @@ from typer.testing import CliRunner
 
 transformers = pytest.importorskip("transformers")
 
-from grounding_tiny import make_grounding, make_owlv2  # noqa: E402
+from grounding_tiny import make_grounding, make_omdet, make_owlv2  # noqa: E402
 
 from clipkit.cli.app import app  # noqa: E402
 from clipkit.detection.grounded import GroundedDetector, open_grounded  # noqa: E402
+from clipkit.detection.spans import free_caption  # noqa: E402
 from clipkit.errors import ModelError, ModelUnavailableError, UsageError  # noqa: E402
 from clipkit.media.paths import Source  # noqa: E402
 from clipkit.models.grounding import load  # noqa: E402
 from clipkit.prompts.labels import load_labels  # noqa: E402
 from clipkit.tasks.detect import DetectOptions, boxes, run  # noqa: E402
 
-METHODS = ("grounding-dino", "mm-grounding-dino", "llmdet", "owlv2")
+METHODS = ("grounding-dino", "mm-grounding-dino", "llmdet", "owlv2", "omdet-turbo")
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,7 @@ def folders(tmp_path_factory):
         "grounding-dino": make_grounding(tmp_path_factory.mktemp("gdino")),
         "mm-grounding-dino": make_grounding(tmp_path_factory.mktemp("mm"), "MMGroundingDino"),
         "owlv2": make_owlv2(tmp_path_factory.mktemp("owl")),
+        "omdet-turbo": make_omdet(tmp_path_factory.mktemp("omdet")),
     }
     return made | {"llmdet": made["mm-grounding-dino"]}
 
@@ -54,9 +56,12 @@ def seeing(model, monkeypatch):
         rows, columns = (torch.nonzero((pixels > middle).any(dim=d))[:, 0] for d in (1, 0))
         y0, y1 = rows[0] / len(pixels), (rows[-1] + 1) / len(pixels)
         x0, x1 = columns[0] / pixels.shape[1], (columns[-1] + 1) / pixels.shape[1]
-        found.pred_boxes[0, 0] = torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0])
-        found.logits[0] = -9
-        found.logits[0, 0] = 9
+        omdet = "decoder_class_logits" in found
+        boxes = found["decoder_coord_logits" if omdet else "pred_boxes"]
+        logits = found["decoder_class_logits" if omdet else "logits"]
+        boxes[0, 0] = torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0])
+        logits[0] = -9
+        logits[0, 0] = 9
         return found
 
     monkeypatch.setattr(model, "forward", forward)
@@ -121,6 +126,16 @@ def test_long_vocabularies_are_asked_in_parts(folders):
     assert len(parts) > 1
     assert [i for part, _ in parts for i in part] == list(range(30))
     assert all(scores.shape == (20, len(part)) and (scores > 0).any(axis=0).all() for part, (_, scores) in parts)
+
+
+def test_what_the_model_would_not_read_is_refused(folders):
+    """A label or a caption longer than the text is told, not cut."""
+    backend, _ = load("grounding-dino", folders["grounding-dino"], "cpu")
+    image = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(UsageError, match="label 2 has .* more than the model reads"):
+        list(backend.answers(image, ["cat", "x" * 80]))
+    with pytest.raises(UsageError, match="caption has 80 tokens"):
+        backend.answer(image, free_caption("x" * 79, None))
 
 
 def test_captions_are_asked_whole(folders):

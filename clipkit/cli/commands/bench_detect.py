@@ -28,6 +28,7 @@ class MethodName(StrEnum):
     mm_grounding_dino = "mm-grounding-dino"
     llmdet = "llmdet"
     owlv2 = "owlv2"
+    omdet_turbo = "omdet-turbo"
     whole = "whole"
     chance = "chance"
 
@@ -97,7 +98,7 @@ def detect(
         templates=load_templates(templates),
         dense=DenseOptions(size=size, flip=flip),
         crops=crops,
-        proposals=proposals or "dense",
+        proposals=proposals,
         base=frozenset(base or ()),
         weights=weights,
         model=model,

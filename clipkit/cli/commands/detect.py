@@ -35,6 +35,7 @@ class MethodName(StrEnum):
     mm_grounding_dino = "mm-grounding-dino"
     llmdet = "llmdet"
     owlv2 = "owlv2"
+    omdet_turbo = "omdet-turbo"
 
 
 class SaveName(StrEnum):
@@ -73,7 +74,9 @@ Across = Annotated[
 Crops = Annotated[
     bool,
     typer.Option(
-        "--crops/--no-crops", help="clip: look at each box closely; without, faster.", rich_help_panel=_METHOD
+        "--crops/--no-crops",
+        help="clip, vild with --weights: look at each box closely; without, faster.",
+        rich_help_panel=_METHOD,
     ),
 ]
 Proposals = Annotated[
@@ -95,8 +98,8 @@ Base = Annotated[
 Weights = Annotated[
     Path | None,
     typer.Option(
-        metavar="PATH",
-        help="Folder of grounding-dino, llmdet, owlv2..., where not pulled; checkpoint file of glip.",
+        metavar="DIR|FILE",
+        help="Folder of grounding-dino, llmdet, owlv2..., where not pulled; glip, vild: a checkpoint.",
         rich_help_panel=opt.MODEL,
     ),
 ]
@@ -146,7 +149,7 @@ def detect(
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="glip and Grounding DINO family: find what a sentence speaks of; --labels then names words of it.",
+            help="glip and Grounding DINO family: find what a sentence speaks of; --labels then names words of it. omdet-turbo: its task.",
             rich_help_panel=_METHOD,
         ),
     ] = None,
@@ -215,7 +218,7 @@ def detect(
         templates=load_templates(templates),
         dense=DenseOptions(size=size, flip=flip),
         crops=crops,
-        proposals=proposals or "dense",
+        proposals=proposals,
         base=frozenset(base or ()),
         weights=weights,
         caption=caption,
@@ -250,7 +253,7 @@ def check_method(method: StrEnum, **given: object) -> None:
     Raises:
         UsageError: an option that would do nothing.
     """
-    homes = {"crops": ("clip",), "proposals": ("vild",), "base": ("vild",)}
+    homes = {"crops": _CLIP, "proposals": ("vild",), "base": ("vild",)}
     for name, value in given.items():
         asked = not value if name == "crops" else value not in (None, False, [])
         methods = homes.get(name, _CLIP)
