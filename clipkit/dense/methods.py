@@ -55,7 +55,7 @@ def tower(visual: Any) -> Tower | None:
 def resolve(visual: Any, name: str, model: str) -> Method:
     """The method to use with this image tower.
 
-    `auto` is SC-CLIP for ViTs of twelve blocks, PEARL for ViTs of another depth, the moved attention pool (`local`) for ResNets.
+    `auto` is SC-CLIP for ViTs of twelve blocks, PEARL for ViTs of another depth, SCLIP for ResNets.
 
     Args:
         visual: an open_clip image tower.
@@ -74,7 +74,7 @@ def resolve(visual: Any, name: str, model: str) -> Method:
         )
     depth = len(visual.transformer.resblocks) if kind == "vit" else 0
     if name == "auto":
-        name = "local" if kind == "resnet" else "scclip" if depth == _scclip_layers() else "pearl"
+        name = "sclip" if kind == "resnet" else "scclip" if depth == _scclip_layers() else "pearl"
     method = METHODS[name]
     fitting = [
         m.name for m in METHODS.values() if kind in m.towers and (m.name != "scclip" or depth == _scclip_layers())

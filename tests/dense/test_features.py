@@ -96,13 +96,13 @@ def test_working_size(size, expected):
 
 
 def test_auto_goes_by_the_tower(vit_clip, vit_tower, resnet_clip):
-    """`auto` is SC-CLIP for twelve blocks, PEARL for another depth, the moved pool for a ResNet."""
+    """`auto` is SC-CLIP for twelve blocks, PEARL for another depth, SCLIP for a ResNet."""
     from open_clip.transformer import VisionTransformer
 
     shallow = VisionTransformer(32, 8, 32, 3, 2, 4.0, output_dim=16)
     assert methods.resolve(vit_tower, "auto", "m").name == "scclip"
     assert methods.resolve(shallow, "auto", "m").name == "pearl"
-    assert methods.resolve(resnet_clip.model.visual, "auto", "m").name == "local"
+    assert methods.resolve(resnet_clip.model.visual, "auto", "m").name == "sclip"
 
 
 def test_scclip_needs_twelve_blocks():
