@@ -180,6 +180,8 @@ def main(arguments: list[str] | None = None) -> None:
         image.run(args.out / "image.pt", args.out / "image.log")
     if "export" in args.stages and not worker()[0]:
         export(args.out, args.logit_scale, args.init, args.side)
+    if worker()[1] > 1:
+        distributed.destroy_process_group()
 
 
 def _go_on(trainer: Trainer | TextTrainer, checkpoint: Path, *, restart: bool) -> None:

@@ -1,6 +1,7 @@
 """The built-in model's training: its formulas, its repeatability, and its resumption after a kill."""
 
 import json
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -194,7 +195,10 @@ def test_workers_draw_apart_and_stay_alike(packed, tmp_path):
     """Two workers see different pictures, and end with the same weights, which come from the mean of their gradients."""
     script = tmp_path / "workers.py"
     script.write_text(WORKERS)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29533"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
     subprocess.run([*command, str(script), str(packed)], check=True, timeout=120)
     first, second = (torch.load(packed / f"worker{i}.pt", weights_only=True) for i in (0, 1))
     assert not torch.equal(first["pictures"], second["pictures"])
@@ -221,6 +225,8 @@ share_gradients(list(layer.parameters()), workers)
 shared = layer.weight.grad.clone()
 torch.optim.SGD(layer.parameters(), 0.1).step()
 torch.save({"pictures": pictures, "own": own, "shared": shared, "weight": layer.weight.detach()}, Path(sys.argv[1]) / f"worker{rank}.pt")
+distributed.barrier()
+distributed.destroy_process_group()
 """
 
 
