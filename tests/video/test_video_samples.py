@@ -82,7 +82,6 @@ def test_the_moment_lies_in_its_clip(moments):
     assert sum(both > 0.5 * length for both, length, _ in moments) >= 4, moments
 
 
-@pytest.mark.xfail(strict=False, reason="weights 91ad3de11bab reach two of five; see docs/retrieve-video.md")
 def test_the_moment_has_the_clips_extent(moments):
     """For at least three descriptions the best moment overlaps its clip's stretch by more than half of their union."""
     assert sum(both > 0.5 * union for both, _, union in moments) >= 3, moments
