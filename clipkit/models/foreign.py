@@ -53,7 +53,9 @@ def open_checkpoint(path: Path, owner: str, part: str, allowed: tuple[type, ...]
                 f"where you trust it, save its {part!r} alone as .safetensors and name that file"
             ) from error
         first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ModelError(f"{path} cannot be read: {first}") from error
+        raise ModelError(
+            f"{path} cannot be read as {owner}'s checkpoint ({first}): download or copy it again"
+        ) from error
     return loaded if isinstance(loaded, dict) else {}
 
 
