@@ -124,8 +124,9 @@ def draw(
     if mask.values is not None:
         looked = attention_map(tower, target) * mask.values
     weight = recipe.contours or 0.0
+    traced = weight > 0.0 if recipe.starts is None else recipe.starts == "contours"
     lines = None
-    if weight > 0.0:
+    if weight > 0.0 or traced:
         lines = strongest_contours(
             photo.rgb,
             _interest(looked, mask),
@@ -139,9 +140,10 @@ def draw(
         layers=layers,
         augmentations=recipe.augmentations,
         embedding_weight=recipe.embedding_weight,
-        guide=None if lines is None else ContourGuide(lines, recipe.width, tower.device),
+        guide=ContourGuide(lines, recipe.width, tower.device) if lines is not None and weight > 0.0 else None,
         guide_weight=weight,
     )
+    lines = lines if traced else None
     chance = start_probability(looked * photo.inside, target, mask=mask.values, lines=lines)
     run = _Run(objective, recipe, chance, lines, renderer, watcher or Nobody(), state)
     run.mark = fingerprint(target, repr(sorted(asdict(recipe).items())), facts)

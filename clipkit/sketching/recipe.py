@@ -11,6 +11,7 @@ from clipkit.sketching.losses import EMBEDDING_WEIGHT
 
 Quality = Literal["draft", "normal", "paper"]
 QUALITIES: tuple[Quality, ...] = ("draft", "normal", "paper")
+Starts = Literal["contours", "saliency"]
 MOST_STROKES = 512
 
 
@@ -37,6 +38,8 @@ class Recipe:
         embedding_weight: of the embedding's distance.
         mask: whether the background is removed.
         contours: weight of the contour guide; None is 1 for the built-in model and 0, CLIPasso's own loss, for others.
+        starts: the first guesses: along contours, or CLIPasso's short random curves at salient edges; None is contours
+            where the guide has weight.
     """
 
     strokes: int | None = 16
@@ -57,6 +60,7 @@ class Recipe:
     embedding_weight: float = EMBEDDING_WEIGHT
     mask: bool = True
     contours: float | None = None
+    starts: Starts | None = None
 
     def checked(self) -> Recipe:
         """This recipe.

@@ -15,6 +15,7 @@ from clipkit.video.head import Head, MeanP
 from clipkit.video.matrix import frame_matrix
 from clipkit.video.moments import all_moments, best_moment
 from clipkit.video.pooling import unit
+from clipkit.video.shots import shots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,6 +31,9 @@ TASK = "retrieve-video"
 
 CANDIDATES = 50
 """Videos whose moments are compared, at least; chosen by their single best frame."""
+
+ROUNDING = 1e-3
+"""Between a frame's score from the matrix of all frames (half precision) and from its own row."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,6 +160,8 @@ class _Search:
         scores = np.asarray([best.get(video, -np.inf) for video in self._ids], np.float32)
         hits: list[tuple[str, float, Moment]] = []
         for i in np.argsort(-scores, kind="stable")[: max(CANDIDATES, 2 * self._options.top_k)]:
+            if sum(hit[1] > scores[i] + ROUNDING for hit in hits) >= self._options.top_k:
+                break  # a moment is no better than its video's best frame
             if (found := self._frames(int(i))) is not None:
                 hits += [(self._names[i], moment.score, moment) for moment in all_moments(*found)]
         hits.sort(key=lambda hit: -hit[1])
@@ -167,10 +173,11 @@ class _Search:
         together = self._options.head.rerank(self._query.embedding, frames)
         return self._vectors @ self._unit if together is None else together
 
-    def _frames(self, i: int) -> tuple[NDArray[np.float32], NDArray[np.float64], float] | None:
-        """A video's frame scores, times and duration; None where another process has dropped it meanwhile."""
+    def _frames(self, i: int) -> tuple[NDArray[np.float32], NDArray[np.float64], float, NDArray[np.intp]] | None:
+        """A video's frame scores, times, duration and shots; None where another process has dropped it meanwhile."""
         found = self._index.frames(self._ids[i])
         if found is None:
             return None
         duration, times, frames = found
-        return unit(frames) @ self._unit, times, duration
+        frames = unit(frames)
+        return frames @ self._unit, times, duration, shots(frames)

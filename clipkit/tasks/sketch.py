@@ -61,6 +61,7 @@ class Sketch:
     seed: int
     steps: int
     contours: float = 0.0
+    starts: str = "saliency"
     order: tuple[int, ...] = ()
     order_losses: tuple[float, ...] = ()
     svg: str | None = None
@@ -84,6 +85,7 @@ class Sketch:
             "seed_losses": [round(loss, 6) for _, loss in drawing.candidates],
             "steps": self.steps,
             "contours": self.contours,
+            "starts": self.starts,
             "seconds": round(self.seconds, 2),
             "mask": drawing.mask.origin,
             "renderer": self.renderer,
@@ -131,9 +133,9 @@ def run(
         ModelError: an architecture without the layers a sketch needs.
     """
     recipe = options.recipe.checked()
-    if recipe.contours is None:
-        recipe = replace(recipe, contours=1.0 if clip.id == "builtin" else 0.0)
-        options = replace(options, recipe=recipe)
+    weight = recipe.contours if recipe.contours is not None else float(clip.id == "builtin")
+    recipe = replace(recipe, contours=weight, starts=recipe.starts or ("contours" if weight > 0.0 else "saliency"))
+    options = replace(options, recipe=recipe)
     visual: Any = clip.model.visual
     tower = Tower(visual, clip.preprocess.mean, clip.preprocess.std)
     if recipe.layers:
@@ -186,6 +188,7 @@ def _sketch(item: Source, options: SketchOptions, clip: TorchClip, tower: Tower,
         seed=recipe.seed + drawing.seed,
         steps=recipe.steps,
         contours=recipe.contours or 0.0,
+        starts=recipe.starts or "saliency",
         order=tuple(order),
         order_losses=tuple(losses),
     )

@@ -27,6 +27,7 @@ from clipkit.sketching.recipe import Recipe, preset
 from clipkit.sketching.svg import svg
 from clipkit.tasks.sketch import SketchOptions, run
 
+SAMPLES = os.environ.get("CLIPKIT_SAMPLE_PHOTOS", "")
 QUICK = Recipe(strokes=4, seeds=2, steps=6, augmentations=1, resolution=64, halve_at=0.5, contours=0.5)
 
 
@@ -108,6 +109,26 @@ def test_sequential_freezes_what_it_drew(tiny_resnet, photo_file):
     assert len(six.drawing.strokes) == 6
     assert np.array_equal(six.drawing.strokes.points[:3], three.drawing.strokes.points)
     assert len(six.drawing.history) == 8
+
+
+def test_starts(tiny_resnet, photo_file):
+    """First guesses may be chosen apart from the loss: long curves along contours or CLIPasso's short ones, as the record says."""
+
+    def first(**wishes):
+        result = draw(tiny_resnet, photo_file, replace(QUICK, steps=1, seeds=1, **wishes))
+        points = result.drawing.strokes.points
+        return result.record()["starts"], np.linalg.norm(np.diff(points, axis=1), axis=-1).sum(1).max()
+
+    assert first()[0] == "contours"
+    assert first(contours=0.0)[0] == "saliency"
+    assert first() == first(starts="contours")
+    for weight in (0.0, 0.5):
+        name, length = first(contours=weight, starts="saliency")
+        assert name == "saliency"
+        assert length < 3 * np.hypot(0.025, 0.025) * 224 + 12  # three chained steps, and one of the optimiser's
+        name, length = first(contours=weight, starts="contours")
+        assert name == "contours"
+        assert length > 36
 
 
 def test_masks(tiny_resnet, photo_file, tmp_path):
@@ -245,3 +266,16 @@ def test_a_draft_with_the_built_in_model():
     guess = Strokes.black(draw_starts(chance, 16, CANVAS, np.random.default_rng(0)), 3.0)
     random = float(objective.plain(render(*tensors(guess, side), side, side))[0])
     assert result.drawing.loss <= 0.6 * min(blank, random)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SAMPLES, reason="CLIPKIT_SAMPLE_PHOTOS is not set")
+@pytest.mark.parametrize("name", ["astronaut.png", "chelsea.png", "coffee.png", "camera.png", "rocket.jpg"])
+def test_the_loss_falls_on_photographs(name):
+    """scikit-image's photographs: from CLIPasso's starts the loss falls to at most 0.6; along contours it ends no higher than that."""
+    path = Path(SAMPLES, name)
+    recipe = replace(preset("draft"), contours=1.0)
+    far = draw("builtin", path, replace(recipe, starts="saliency")).drawing
+    near = draw("builtin", path, recipe).drawing
+    assert far.loss <= 0.6 * far.first_loss
+    assert near.loss <= 0.6 * far.first_loss

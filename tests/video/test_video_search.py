@@ -14,7 +14,7 @@ from clipkit.media.paths import expand
 from clipkit.tasks import retrieve_video as task
 from clipkit.tasks.index_videos import open_space, run
 from clipkit.video.index import VideoIndex
-from clipkit.video.moments import STANDS_OUT, all_moments, best_moment, maximal_runs, scan
+from clipkit.video.moments import all_moments, best_moment, maximal_runs, scan, stands_out
 from clipkit.video.pooling import unit
 from clipkit.video.sheet import contact_sheet
 
@@ -64,6 +64,15 @@ def test_moments_rank_stretches_of_any_video(searched):
     hits = searched("blue", moments=True, top_k=3)
     assert sorted(h.path.rsplit("/", 1)[1] for h in hits) == ["blue-yellow-blue.mp4"] * 2 + ["blue.mp4"]
     assert all(h.score == pytest.approx(1.0, abs=1e-3) for h in hits)
+
+
+@pytest.mark.parametrize("word", ["blue", "red", "yellow"])
+def test_fewer_moments_are_the_first_of_all(searched, word):
+    """Looking no further than the answers need changes none of them."""
+    every = searched(word, moments=True, top_k=100)
+    assert len(every) >= 6
+    for k in range(1, len(every)):
+        assert searched(word, moments=True, top_k=k) == every[:k]
 
 
 def test_only_the_named_videos_answer(searched, colour_films):  # noqa: F811
@@ -149,7 +158,54 @@ def test_the_scan_is_the_best_interval_by_brute_force(seed):
     found, *_ = scan(scores)
     assert found == pytest.approx(slow_scan(scores.astype(np.float64)), rel=1e-4)
     moment = best_moment(scores, np.arange(count, dtype=np.float64), float(count))
-    assert (moment.start == 0 and moment.end == count) == (found < STANDS_OUT)
+    assert (moment.start == 0 and moment.end == count) == (not stands_out(found, count, count))
+
+
+@pytest.mark.parametrize(
+    ("free", "tail", "t"),
+    [(5, 0.0005, 6.869), (10, 0.0005, 4.587), (10, 0.005, 3.169), (30, 0.0005, 3.646), (120, 0.005, 2.617)],
+)
+def test_what_stands_out_is_students_t(free, tail, t, monkeypatch):
+    """For a single interval the border is the tabulated quantile of Student's t, to three in a hundred."""
+    monkeypatch.setattr("clipkit.video.moments.CHANCE", 4 * tail)  # two units: two intervals, two tails
+    assert stands_out(1.03 * t, free + 2, 2)
+    assert not stands_out(0.97 * t, free + 2, 2)
+
+
+def test_noise_has_no_moments():
+    """Scores that only scatter are one moment, the whole video, in all but a few of many videos."""
+    rng = np.random.default_rng(5)
+    whole = 0
+    for count in (6, 12, 30, 64) * 50:
+        moment = best_moment(rng.normal(0.1, 0.02, count).astype(np.float32), np.arange(count) + 0.5, float(count))
+        whole += (moment.start, moment.end) == (0.0, count)
+    assert whole >= 196
+
+
+def test_moments_are_whole_shots_where_shots_stand_out():
+    """A shot with a peak in it is the moment to the frame in most of twenty videos; without shots in few."""
+    times = np.arange(40) + 0.5
+    exact = [0, 0]
+    for seed in range(20):
+        scores = np.random.default_rng(seed).normal(0, 0.02, 40).astype(np.float32)
+        scores[10:20] += 0.025
+        scores[13:17] += 0.04
+        for k, borders in enumerate((None, np.asarray([0, 10, 20, 30, 40]))):
+            moment = best_moment(scores, times, 40.0, borders)
+            exact[k] += (moment.start, moment.end) == (10.0, 20.0)
+    assert exact[1] >= 15
+    assert exact[0] <= 5
+
+
+def test_a_moment_within_one_shot_is_still_found():
+    """Where one shot is all there is, or its peak is far above the rest, frames decide."""
+    rng = np.random.default_rng(4)
+    scores = rng.normal(0, 0.02, 60).astype(np.float32)
+    scores[30:36] += 0.3
+    times = np.arange(60) + 0.5
+    for borders in ([0, 60], [0, 20, 60], [0, 10, 20, 50, 60]):
+        moment = best_moment(scores, times, 60.0, np.asarray(borders))
+        assert (moment.start, moment.end) == (30.0, 36.0)
 
 
 def test_a_planted_moment_is_found():

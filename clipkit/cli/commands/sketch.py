@@ -35,6 +35,13 @@ class QualityName(StrEnum):
     paper = "paper"
 
 
+class StartsName(StrEnum):
+    """Where strokes begin."""
+
+    contours = "contours"
+    saliency = "saliency"
+
+
 class RendererName(StrEnum):
     """Who turns strokes into pixels."""
 
@@ -103,6 +110,13 @@ Contours = Annotated[
         rich_help_panel=_METHOD,
     ),
 ]
+Starts = Annotated[
+    StartsName | None,
+    typer.Option(
+        help="First guesses: along contours, or short random curves where CLIP looks (CLIPasso's); contours if --contours is over 0.",
+        rich_help_panel=_METHOD,
+    ),
+]
 Renderer = Annotated[RendererName, typer.Option(help="auto is torch, on every device.", rich_help_panel=_METHOD)]
 Threads = Annotated[
     int | None,
@@ -161,6 +175,7 @@ def sketch(
     resolution: Resolution = None,
     layers: Layers = None,
     contours: Contours = None,
+    starts: Starts = None,
     renderer: Renderer = RendererName.auto,
     threads: Threads = None,
     mask: MaskFile = None,
@@ -210,6 +225,7 @@ def sketch(
         layers=layers,
         mask=not no_mask,
         contours=contours,
+        starts=None if starts is None else starts.value,
         **{name: value for name, value in wishes.items() if value is not None},
     ).checked()
 
