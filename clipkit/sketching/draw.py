@@ -143,9 +143,8 @@ def draw(
         guide=ContourGuide(lines, recipe.width, tower.device) if lines is not None and weight > 0.0 else None,
         guide_weight=weight,
     )
-    lines = lines if traced else None
     chance = start_probability(looked * photo.inside, target, mask=mask.values, lines=lines)
-    run = _Run(objective, recipe, chance, lines, renderer, watcher or Nobody(), state)
+    run = _Run(objective, recipe, chance, lines if traced else None, renderer, watcher or Nobody(), state)
     run.mark = fingerprint(target, repr(sorted(asdict(recipe).items())), facts)
     if resume and state is not None and (found := load_state(state, run.mark)) is not None:
         run.take_up(*found)

@@ -38,8 +38,8 @@ class Recipe:
         embedding_weight: of the embedding's distance.
         mask: whether the background is removed.
         contours: weight of the contour guide; None is 1 for the built-in model and 0, CLIPasso's own loss, for others.
-        starts: the first guesses: along contours, or CLIPasso's short random curves at salient edges; None is contours
-            where the guide has weight.
+        starts: the first guesses: along contours, or CLIPasso's short random curves at salient edges (the guide's contours
+            where it has weight); None is contours where the guide has weight.
     """
 
     strokes: int | None = 16
