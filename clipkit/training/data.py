@@ -33,6 +33,8 @@ REPEATS = {
     "five-categories": 4.0,
     "flowers": 1.5,
     "groceries": 0.5,
+    "hand-tools": 4.0,
+    "hot-dogs": 0.6,
     "imagenet-samples": 4.0,
     "imagenet-val": 4.0,
     "imagewoof": 0.6,
@@ -44,6 +46,9 @@ REPEATS = {
     "popular-animals": 2.0,
     "sketchy": 5.0,
     "ten-animals": 2.0,
+    "toasters": 0.4,
+    "tools": 0.5,
+    "traffic-lights": 0.5,
     "trash": 0.5,
 }
 """How often a picture of a set is drawn, against one of any other set."""

@@ -9,26 +9,28 @@ each set and split, `<set>.<split>.images.npy` (N, S, S, 3) uint8 and `<set>.<sp
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 import itertools
 import json
 import re
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from clipkit.training.boxes import around, label_path, read_boxes
 from clipkit.training.copies import copies
+from clipkit.training.repositories import git_directory, label_table, list_blobs, read_blobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+    from clipkit.training.boxes import Box
+    from clipkit.training.repositories import Blob
 
 SOURCES = Path(__file__).parent / "sources.json"
 NO_HASHES = np.zeros((0, 32), np.uint8)
@@ -40,58 +42,10 @@ NEAR = 24
 """Bits of 256 within which two pictures count as one; two photographs of the same kind of thing differ in 45 and more."""
 
 
-@dataclass(frozen=True)
-class Blob:
-    """One file of a git repository: its path and its object id."""
-
-    path: str
-    oid: str
-
-
-def git_directory(clones: Path, repository: str) -> Path:
-    """The git directory of a clone of `owner/name` under `clones`; FileNotFoundError says what to clone."""
-    home = clones / repository.replace("/", "+")
-    for candidate in (home / "repo" / ".git", home / "repo", home / ".git", home):
-        if (candidate / "HEAD").is_file():
-            return candidate
-    raise FileNotFoundError(
-        f"no clone of {repository} at {home}: git clone --bare https://github.com/{repository} {home}"
-    )
-
-
-def _git(git: Path, *arguments: str) -> str:
-    command = ["git", f"--git-dir={git}", *arguments]
-    return subprocess.run(command, check=True, capture_output=True).stdout.decode()  # noqa: S603 (git, on a local clone)
-
-
-def list_blobs(git: Path, commit: str) -> list[Blob]:
-    """Every file of a commit."""
-    entries = [entry.split("\t", 1) for entry in _git(git, "ls-tree", "-r", "-z", commit).split("\0") if entry]
-    return [Blob(path, meta.split()[2]) for meta, path in entries]
-
-
 def batched(items: Iterator[bytes | None], size: int) -> Iterator[list[bytes | None]]:
     """Lists of up to `size` items (itertools.batched is Python 3.12's)."""
     while chunk := list(itertools.islice(items, size)):
         yield chunk
-
-
-def read_blobs(git: Path, blobs: list[Blob]) -> Iterator[bytes | None]:
-    """The files' bytes, in order, by one `git cat-file --batch`; None for an object the clone lacks."""
-    command = ["git", f"--git-dir={git}", "cat-file", "--batch"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as batch:  # noqa: S603 (git, likewise)
-        assert batch.stdin is not None
-        assert batch.stdout is not None
-        for blob in blobs:
-            batch.stdin.write(blob.oid.encode() + b"\n")
-            batch.stdin.flush()
-            header = batch.stdout.readline().split()
-            if header[1] == b"missing":
-                yield None
-                continue
-            data = batch.stdout.read(int(header[2]))
-            batch.stdout.read(1)
-            yield data
 
 
 def decode(data: bytes | None, size: int) -> Image.Image | None:
@@ -106,11 +60,16 @@ def decode(data: bytes | None, size: int) -> Image.Image | None:
         return None
 
 
-def square(data: bytes | None, size: int) -> NDArray[np.uint8] | None:
-    """Decode and shrink to `size`: shortest side bicubic, centre crop, (size, size, 3); None for a broken or absent file."""
-    image = decode(data, size)
+def square(data: bytes | None, size: int, box: Box | None = None) -> NDArray[np.uint8] | None:
+    """Decode, cut out a box and shrink to `size`: shortest side bicubic, centre crop, (size, size, 3).
+
+    None for a broken or absent file.
+    """
+    image = decode(data, size if box is None else 4 * size)
     if image is None:
         return None
+    if box is not None:
+        image = image.crop(around(box, *image.size))
     scale = size / min(image.size)
     wide, high = (max(size, round(side * scale)) for side in image.size)
     image = image.resize((wide, high), Image.Resampling.BICUBIC)
@@ -133,13 +92,6 @@ def difference_hash(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.packbits(pixels[:, 1:] > pixels[:, :-1])
 
 
-def _label_table(git: Path, commit: str, path: str) -> dict[str, str]:
-    text = _git(git, "show", f"{commit}:{path}")
-    delimiter = "\t" if "\t" in text else ","
-    rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if len(row) > 1]
-    return {row[0].rsplit("/", 1)[-1]: row[1].strip() for row in rows}
-
-
 def _excluded(photos: Path | None, size: int) -> NDArray[np.uint8]:
     files = sorted(photos.glob("*.jpg")) if photos else []
     hashes = [one for file in files for one in test_hashes(file.read_bytes(), size)]
@@ -159,8 +111,33 @@ def _wordnet(clones: Path, names: list[str]) -> dict[str, str]:
     return dict(zip(ids, names, strict=True)) | {str(number): name for number, name in enumerate(names)}
 
 
+def _seen(data: bytes | None, size: int, box: Box | None) -> tuple[NDArray[np.uint8] | None, list[NDArray[np.uint8]]]:
+    """The picture to pack, and the hashes by which a copy of it would be known: its own and that of what it is cut from."""
+    picture = square(data, size, box)
+    if picture is None:
+        return None, []
+    whole = None if box is None else square(data, size)
+    return picture, [difference_hash(one) for one in (picture, whole) if one is not None]
+
+
+def _near(mark: NDArray[np.uint8], banned: NDArray[np.uint8]) -> bool:
+    return bool(len(banned) and np.bitwise_count(np.bitwise_xor(banned, mark)).sum(axis=1).min() <= NEAR)
+
+
+def _boxed(git: Path, source: dict[str, Any], pictures: list[Blob]) -> list[tuple[Blob, str, Box | None]]:
+    """Each thing that the pictures' label files name."""
+    by_path = {blob.path: blob for blob in list_blobs(git, source["commit"])}
+    pairs = [(blob, by_path[path]) for blob in pictures if (path := label_path(blob.path)) in by_path]
+    texts = read_blobs(git, [labels for _, labels in pairs])
+    return [
+        (blob, name, box)
+        for (blob, _), text in zip(pairs, texts, strict=True)
+        for name, box in read_boxes((text or b"").decode("utf-8", "replace"), source["boxes"])
+    ]
+
+
 def pack_split(
-    source: dict[str, str],
+    source: dict[str, Any],
     key: str,
     clones: Path,
     out: Path,
@@ -172,27 +149,32 @@ def pack_split(
     split = SPLITS[key]
     git = git_directory(clones, source["repository"])
     blobs = [b for b in list_blobs(git, source["commit"]) if b.path.lower().endswith((".jpg", ".jpeg", ".png"))]
-    table = _label_table(git, source["commit"], source[f"{key}_labels"]) if f"{key}_labels" in source else {}
+    table = label_table(git, source["commit"], source[f"{key}_labels"]) if f"{key}_labels" in source else {}
     matches = [(b, m) for b in blobs if (m := re.match(source[key], b.path))]
-    raw = [table.get(m["file"], "") if table else m["label"] for _, m in matches]
-    chosen = [
-        (b, classes.get(label, label).replace("_", " ").lower())
+    raw = [table.get(m["file"], "") if table else m.groupdict().get("label", "") for _, m in matches]
+    chosen: list[tuple[Blob, str, Box | None]] = [
+        (b, classes.get(label, label).replace("_", " ").lower(), None)
         for (b, _), label in zip(matches, raw, strict=True)
         if label
     ]
+    if "boxes" in source:
+        chosen = _boxed(git, source, [b for b, _ in matches])
     images: list[NDArray[np.uint8]] = []
     labels: list[str] = []
     side = int(source.get("size", size))
-    data = read_blobs(git, [b for b, _ in chosen])
+    data = read_blobs(git, [b for b, _, _ in chosen])
+    boxes = iter([box for _, _, box in chosen])
     with ThreadPoolExecutor(3) as pool:
-        pictures = (p for chunk in batched(data, 256) for p in pool.map(square, chunk, itertools.repeat(side)))
-        for (_, label), picture in zip(chosen, pictures, strict=True):
+        pictures = (
+            p
+            for chunk in batched(data, 256)
+            for p in pool.map(_seen, chunk, itertools.repeat(side), itertools.islice(boxes, len(chunk)))
+        )
+        for (_, label, _), (picture, marks) in zip(chosen, pictures, strict=True):
             if picture is None:
                 continue
-            if split == "train" and len(banned):
-                bits = np.bitwise_count(np.bitwise_xor(banned, difference_hash(picture))).sum(axis=1)
-                if bits.min() <= NEAR:
-                    continue
+            if split == "train" and any(_near(mark, banned) for mark in marks):
+                continue
             images.append(picture)
             labels.append(label)
     if split == "train" and "may_hold" in source:
@@ -202,7 +184,7 @@ def pack_split(
         images = [image for image, is_copy in zip(images, copied, strict=True) if not is_copy]
         labels = [label for label, is_copy in zip(labels, copied, strict=True) if not is_copy]
     if split == "held-out" and side > THUMBNAIL:
-        again = read_blobs(git, [b for b, _ in chosen])
+        again = read_blobs(git, [b for b, _, _ in chosen])
         np.save(out / f"{source['name']}.held-out.hashes.npy", [h for d in again for h in test_hashes(d, side)])
     np.save(out / f"{source['name']}.{split}.images.npy", np.stack(images))
     (out / f"{source['name']}.{split}.labels.json").write_text(json.dumps(labels))
