@@ -18,7 +18,9 @@ MARGIN = 0.1
 
 def label_path(picture: str) -> str:
     """Where YOLO keeps a picture's labels: `train/images/a.jpg` -> `train/labels/a.txt`, or beside it."""
-    return re.sub(r"\.[^./]+$", ".txt", re.sub(r"(^|/)images/(?=[^/]*$)", r"\1labels/", picture))
+    folder, found, rest = f"/{picture}".rpartition("/images/")
+    path = f"{folder}/labels/{rest}" if found else f"/{picture}"
+    return re.sub(r"\.[^./]+$", ".txt", path)[1:]
 
 
 def read_boxes(text: str, names: Mapping[str, str]) -> list[tuple[str, Box]]:

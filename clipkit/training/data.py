@@ -44,12 +44,14 @@ REPEATS = {
     "pandas": 0.5,
     "pets": 1.5,
     "popular-animals": 2.0,
+    "seven-animals": 4.0,
     "sketchy": 5.0,
     "ten-animals": 2.0,
     "toasters": 0.4,
     "tools": 0.5,
     "traffic-lights": 0.5,
     "trash": 0.5,
+    "wild-animals": 0.4,
 }
 """How often a picture of a set is drawn, against one of any other set."""
 

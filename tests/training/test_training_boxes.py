@@ -17,7 +17,8 @@ from clipkit.training.boxes import around, label_path, read_boxes
         ("a/train/images/x.y.jpg", "a/train/labels/x.y.txt"),
         ("images/x.PNG", "labels/x.txt"),
         ("train/x.jpg", "train/x.txt"),
-        ("images/train/x.jpg", "images/train/x.txt"),
+        ("images/train/x.jpg", "labels/train/x.txt"),
+        ("images/a/images/b/x.jpg", "images/a/labels/b/x.txt"),
         ("my-images/x.jpg", "my-images/x.txt"),
     ],
 )
