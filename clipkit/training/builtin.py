@@ -30,7 +30,7 @@ from clipkit.training.pack import SOURCES
 from clipkit.training.phrases import TEMPLATES
 from clipkit.training.text import TextRecipe, TextTrainer, encode_text
 
-VERSION = "2"
+VERSION = "3"
 RARE = 20
 """Names with fewer pictures than this are never held against another picture."""
 
