@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-WINDOW = 256
+WINDOW = 128
 """Frames segmented together; a longer video goes on from the last border before."""
 
 STILL = 1e-3
@@ -30,15 +31,28 @@ def shots(frames: NDArray[np.float32]) -> NDArray[np.intp]:
     if count < 2:
         return np.asarray([0, count] if count else [0], np.intp)
     noise = max(STILL, float(np.median(1.0 - (frames[1:] * frames[:-1]).sum(1))))
-    found = [0]
+    price = noise * (np.log(min(count, WINDOW)) + 1.0)
+    found, forced = [0], set[int]()
     while found[-1] < count:
         first = found[-1]
-        part = frames[first : first + WINDOW]
-        borders = _segment(part, noise * (np.log(min(count, WINDOW)) + 1.0))
-        if first + len(part) < count and len(borders) > 1:
-            borders.pop()  # the window's end: the last shot may go on
+        borders = _segment(frames[first : first + WINDOW], price)
+        if first + borders[-1] < count:
+            if len(borders) > 1:
+                borders.pop()  # the window's end: the last shot may go on
+            else:
+                forced.add(first + borders[0])
         found += [first + border for border in borders]
-    return np.asarray(found, np.intp)
+    kept = [0]
+    for border, after in pairwise(found[1:]):
+        if border not in forced or _gain(frames[kept[-1] : border], frames[border:after]) > price:
+            kept.append(border)
+    return np.asarray([*kept, count], np.intp)
+
+
+def _gain(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """By how much the scatter around the means is less for two parts than for both together."""
+    gap = one.mean(0, dtype=np.float64) - other.mean(0, dtype=np.float64)
+    return len(one) * len(other) / (len(one) + len(other)) * float(gap @ gap)
 
 
 def _segment(frames: NDArray[np.float32], price: float) -> list[int]:
@@ -49,12 +63,14 @@ def _segment(frames: NDArray[np.float32], price: float) -> list[int]:
     sums[1:, 1:] = gram.cumsum(0).cumsum(1)
     power = np.concatenate(([0.0], np.cumsum(np.diagonal(gram))))
     along = np.diagonal(sums)
+    length = np.maximum(np.subtract.outer(np.arange(count + 1), np.arange(count + 1)), 1)
+    # cost[end, begin]: the scatter of the shot [begin, end), whose products of all pairs are in parentheses, and its price
+    cost = np.subtract.outer(power, power) - (np.add.outer(along, along) - 2.0 * sums) / length + price
     best, before = np.zeros(count + 1), np.zeros(count + 1, np.intp)
     for end in range(1, count + 1):
-        block = along[end] - 2.0 * sums[end, :end] + along[:end]  # products of all pairs in [begin, end)
-        cost = best[:end] + power[end] - power[:end] - block / (end - np.arange(end)) + price
-        before[end] = cost.argmin()
-        best[end] = cost[before[end]]
+        total = best[:end] + cost[end, :end]
+        before[end] = total.argmin()
+        best[end] = total[before[end]]
     ends = [count]
     while before[ends[-1]]:
         ends.append(int(before[ends[-1]]))
