@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 
 from clipkit.training.data import normalise
+from clipkit.training.model import CONFIG
 from clipkit.training.names import clean, load_names
 from clipkit.training.phrases import TEMPLATES, plural
 from clipkit.training.text import encode_text
@@ -55,6 +56,7 @@ class Model:
         model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=device)
         self.model, self.device = model.float().eval(), device
         self.preprocess: Callable[[Image.Image], Tensor] = preprocess
+        self.interpolation = str(json.loads((folder / CONFIG.name).read_text())["preprocess_cfg"]["interpolation"])
         self.tokenize = open_clip.get_tokenizer("ViT-B-32")
         self.side = int(
             model.visual.image_size[0] if isinstance(model.visual.image_size, tuple) else model.visual.image_size
@@ -86,9 +88,9 @@ class Model:
         for start in range(0, len(images), 250):
             raw = torch.from_numpy(np.array(images[start : start + 250])).permute(0, 3, 1, 2).float() / 255
             if raw.shape[-1] != self.side:
-                raw = F.interpolate(
-                    raw, size=(self.side, self.side), mode="bicubic", antialias=True, align_corners=False
-                ).clamp(0, 1)
+                size = (self.side, self.side)
+                raw = F.interpolate(raw, size=size, mode=self.interpolation, antialias=True, align_corners=False)
+                raw = raw.clamp(0, 1)
             yield normalise(raw)
 
     def files(self, paths: Sequence[Path]) -> Iterator[Tensor]:
