@@ -124,9 +124,8 @@ def draw(
     if mask.values is not None:
         looked = attention_map(tower, target) * mask.values
     weight = recipe.contours or 0.0
-    traced = weight > 0.0 if recipe.starts is None else recipe.starts == "contours"
     lines = None
-    if weight > 0.0 or traced:
+    if weight > 0.0 or recipe.traced:
         lines = strongest_contours(
             photo.rgb,
             _interest(looked, mask),
@@ -144,7 +143,7 @@ def draw(
         guide_weight=weight,
     )
     chance = start_probability(looked * photo.inside, target, mask=mask.values, lines=lines)
-    run = _Run(objective, recipe, chance, lines if traced else None, renderer, watcher or Nobody(), state)
+    run = _Run(objective, recipe, chance, lines if recipe.traced else None, renderer, watcher or Nobody(), state)
     run.mark = fingerprint(target, repr(sorted(asdict(recipe).items())), facts)
     if resume and state is not None and (found := load_state(state, run.mark)) is not None:
         run.take_up(*found)

@@ -62,6 +62,11 @@ class Recipe:
     contours: float | None = None
     starts: Starts | None = None
 
+    @property
+    def traced(self) -> bool:
+        """Whether first guesses lie along contours."""
+        return self.starts == "contours" if self.starts else bool(self.contours)
+
     def checked(self) -> Recipe:
         """This recipe.
 

@@ -32,8 +32,8 @@ TASK = "retrieve-video"
 CANDIDATES = 50
 """Videos whose moments are compared, at least; chosen by their single best frame."""
 
-ROUNDING = 1e-3
-"""Between a frame's score from the matrix of all frames (half precision) and from its own row."""
+ROUNDING = 1e-5
+"""Between a frame's score from the matrix of all frames and from its own row, which are summed in another order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -134,7 +134,8 @@ def run(
     """
     recipe = options.recipe.checked()
     weight = recipe.contours if recipe.contours is not None else float(clip.id == "builtin")
-    recipe = replace(recipe, contours=weight, starts=recipe.starts or ("contours" if weight > 0.0 else "saliency"))
+    recipe = replace(recipe, contours=weight)
+    recipe = replace(recipe, starts="contours" if recipe.traced else "saliency")
     options = replace(options, recipe=recipe)
     visual: Any = clip.model.visual
     tower = Tower(visual, clip.preprocess.mean, clip.preprocess.std)

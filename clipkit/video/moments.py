@@ -96,13 +96,12 @@ def _moment(first: int, last: int, scores: NDArray[np.float32], times: NDArray[n
 def _runs(scores: NDArray[np.float32], shots: NDArray[np.intp] | None) -> tuple[list[tuple[int, int]], float]:
     """The stretches [first, last) that stand out, and the threshold they are over."""
     count = len(scores)
-    frames = np.arange(count + 1)
-    whole = _Part(scores, frames if shots is None else shots)
-    of_shots = _narrowed(whole) if shots is not None else whole
+    whole = np.asarray([0, count]) if shots is None else shots
+    of_shots = _narrowed(_Part(scores, whole))
     best = _narrowed(_Part(of_shots.scores, np.arange(len(of_shots.scores) + 1), of_shots.threshold, of_shots.gap))
     if best.threshold == -np.inf:
         return [(0, count)], best.threshold
-    edges = whole.edges if best.threshold == of_shots.threshold else frames
+    edges = whole if best.threshold == of_shots.threshold else np.arange(count + 1)
     over = np.add.reduceat(scores - np.float32(best.threshold), edges[:-1])
     return [(int(edges[a]), int(edges[b])) for a, b in maximal_runs(over)], best.threshold
 
@@ -145,7 +144,7 @@ def stands_out(t: float, count: int, units: int) -> bool:
     """
     free = count - 2
     deviate = (8 * free + 1) / (8 * free + 3) * math.sqrt(free * math.log1p(t * t / free))
-    return deviate >= NormalDist().inv_cdf(1 - CHANCE / (units * (units + 1) - 2))
+    return deviate >= -NormalDist().inv_cdf(CHANCE / (units * (units + 1) - 2))
 
 
 def scan(scores: NDArray[np.float32], edges: NDArray[np.intp] | None = None) -> tuple[float, int, int] | None:
