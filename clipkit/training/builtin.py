@@ -30,7 +30,7 @@ from clipkit.training.pack import SOURCES
 from clipkit.training.phrases import TEMPLATES
 from clipkit.training.text import TextRecipe, TextTrainer, encode_text
 
-VERSION = "3"
+VERSION = "4"
 RARE = 20
 """Names with fewer pictures than this are never held against another picture."""
 
@@ -81,11 +81,13 @@ def image_trainer(
     vectors = names.vectors[training.vocabulary]
     allowed = allowed_negatives(vectors, kinds, np.asarray(training.counts < RARE))
     torch.manual_seed(recipe.seed)
-    targets = own_targets(tower, [names.names[i] for i in training.vocabulary]) if tower else torch.from_numpy(vectors)
+    used = [*training.vocabulary, *names.imagenet]
+    targets = own_targets(tower, [names.names[i] for i in used]) if tower else torch.from_numpy(names.vectors[used])
+    targets, imagenet = targets[: len(training.vocabulary)], targets[len(training.vocabulary) :]
     model = build(side)
     if init:
         model.load_state_dict(load(init, side), strict=False)
-    return Trainer(model.visual, targets, allowed, training, recipe, device)
+    return Trainer(model.visual, targets, allowed, training, recipe, device, imagenet)
 
 
 def export(out: Path, logit_scale: float, init: Path | None = None, side: int | None = None) -> None:

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 
-from clipkit.training.data import normalise
+from clipkit.training.augment import normalise
 from clipkit.training.model import CONFIG
 from clipkit.training.names import clean, load_names
 from clipkit.training.phrases import TEMPLATES, plural

@@ -15,7 +15,7 @@ from torch import Tensor, distributed, nn
 
 from clipkit.training.data import TrainingData, batch
 from clipkit.training.model import encode_image, fast_precision
-from clipkit.training.objective import image_loss
+from clipkit.training.objective import image_loss, teacher_loss
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,11 +87,16 @@ class Trainer:
         data: TrainingData,
         recipe: Recipe,
         device: torch.device,
+        teacher_targets: Tensor | None = None,
     ) -> None:
-        """Place the tower on the device and begin at step 0."""
+        """Place the tower on the device and begin at step 0.
+
+        Without `teacher_targets`, (C, D) for the teacher's C classes, soft labels are left aside.
+        """
         self.visual = visual.to(device).to(memory_format=torch.channels_last)
         self.log_scale = nn.Parameter(torch.tensor(20.0, device=device).log())
         self.targets, self.allowed = targets.to(device), allowed.to(device)
+        self.teacher_targets = None if teacher_targets is None else teacher_targets.to(device)
         self.data, self.recipe, self.device = data, recipe, device
         self.step = 0
         self.worker, self.workers = worker()
@@ -109,13 +114,16 @@ class Trainer:
         """One step; gives its loss."""
         recipe = self.recipe
         share, seed = recipe.batch_size // self.workers, recipe.seed + SEED_STEP * self.worker
-        images, labels = batch(self.data, self.step, share, recipe.side(self.step), seed, self.device)
+        drawn = batch(self.data, self.step, share, recipe.side(self.step), seed, self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate(self.step)
         self.visual.train()
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            features = encode_image(self.visual, images.contiguous(memory_format=torch.channels_last))
-        loss = image_loss(features, labels, self.targets, self.allowed, self.log_scale.exp())
+            features = encode_image(self.visual, drawn.images.contiguous(memory_format=torch.channels_last))
+        scale = self.log_scale.exp()
+        loss = image_loss(features, drawn.labels, self.targets, self.allowed, scale)
+        if self.teacher_targets is not None:
+            loss = loss + teacher_loss(features, drawn.classes, drawn.shares, self.teacher_targets, scale)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.workers > 1:

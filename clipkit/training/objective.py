@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 
+from clipkit.training.teacher import TEMPERATURE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -48,13 +50,33 @@ def image_loss(features: Tensor, labels: Tensor, targets: Tensor, allowed: Tenso
 
     Args:
         features: (N, D), any length.
-        labels: (N,), indices below V.
+        labels: (N,), indices below V; a picture with -1 counts for nothing.
         targets: (V, D), unit length.
         allowed: (V, V) bool, from `allowed_negatives`.
         logit_scale: the factor itself, not its logarithm.
     """
+    named = labels >= 0
+    features, labels = features[named], labels[named]
     logits = logit_scale * F.normalize(features.float(), dim=-1) @ targets.T
-    return F.cross_entropy(logits.masked_fill(~allowed[labels], float("-inf")), labels)
+    total = F.cross_entropy(logits.masked_fill(~allowed[labels], float("-inf")), labels, reduction="sum")
+    return total / len(named)
+
+
+def teacher_loss(features: Tensor, classes: Tensor, shares: Tensor, targets: Tensor, logit_scale: Tensor) -> Tensor:
+    """Mean of T^2 KL(teacher || student), both softened by the temperature T (Hinton et al. 2015, section 2.1).
+
+    The student's distribution is the softmax of `logit_scale * cos(feature, target) / T` over the teacher's classes.
+
+    Args:
+        features: (N, D), any length.
+        classes: (N, K), indices below C.
+        shares: (N, K), the teacher's at temperature T; a picture whose shares are all 0 counts for nothing.
+        targets: (C, D), unit length.
+        logit_scale: the factor itself, not its logarithm.
+    """
+    student = (logit_scale / TEMPERATURE * F.normalize(features.float(), dim=-1) @ targets.T).log_softmax(dim=-1)
+    divergence = torch.xlogy(shares, shares) - shares * student.gather(1, classes)
+    return TEMPERATURE**2 * divergence.sum() / len(features)
 
 
 def text_loss(features: Tensor, targets: Tensor, vocabulary: Tensor, logit_scale: float = 20.0) -> Tensor:

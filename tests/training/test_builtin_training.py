@@ -15,9 +15,10 @@ from open_clip.modified_resnet import ModifiedResNet
 from PIL import Image
 
 from clipkit.training import pack
+from clipkit.training.augment import crop
 from clipkit.training.builtin import export
 from clipkit.training.copies import copies
-from clipkit.training.data import batch, crop, load_training_data
+from clipkit.training.data import batch, load_training_data
 from clipkit.training.loop import Recipe, Trainer
 from clipkit.training.model import CONFIG, build, encode_image, load, resized_positions, save
 from clipkit.training.names import Names, clean, load_names
@@ -233,14 +234,12 @@ distributed.destroy_process_group()
 def test_a_batch_depends_on_seed_and_step_alone(packed, names):
     """The same twice, another at the next step, and within the trained vocabulary."""
     data = load_training_data(packed, names)
-    first, labels = batch(data, 5, 16, 32, 0, CPU)
-    again, same = batch(data, 5, 16, 32, 0, CPU)
-    other, _ = batch(data, 6, 16, 32, 0, CPU)
-    assert torch.equal(first, again)
-    assert torch.equal(labels, same)
-    assert not torch.equal(first, other)
-    assert first.shape == (16, 3, 32, 32)
-    assert int(labels.max()) < len(data.vocabulary)
+    first, again, other = (batch(data, step, 16, 32, 0, CPU) for step in (5, 5, 6))
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.labels, again.labels)
+    assert not torch.equal(first.images, other.images)
+    assert first.images.shape == (16, 3, 32, 32)
+    assert int(first.labels.max()) < len(data.vocabulary)
     assert data.kind_of[list(data.vocabulary).index(1)] == list(data.vocabulary).index(0)
 
 
