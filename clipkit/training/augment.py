@@ -42,15 +42,17 @@ def crop(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
 
 
 def jitter(images: Tensor, generator: torch.Generator, strength: float = 0.2) -> Tensor:
-    """Random brightness, contrast and saturation of each picture: (N, 3, H, W) in [0, 1] -> the same shape."""
+    """Random saturation, contrast and brightness of each picture, in place: (N, 3, H, W) in [0, 1] -> the same."""
     u = (torch.rand(len(images), 3, 1, 1, 1, generator=generator) * 2 - 1).to(images.device) * strength
+    saturation, contrast, brightness = 1 + u[:, 0], 1 + u[:, 1], 0.5 * u[:, 2]
     grey = images.mean(dim=1, keepdim=True)
     level = grey.mean(dim=(2, 3), keepdim=True)
-    images = grey + (images - grey) * (1 + u[:, 0])
-    return (level + (images - level) * (1 + u[:, 1]) + 0.5 * u[:, 2]).clamp(0, 1)
+    # level + contrast * (grey + saturation * (images - grey) - level) + brightness, in two passes
+    shift = grey * (contrast * (1 - saturation)) + (1 - contrast) * level + brightness
+    return images.mul_(contrast * saturation).add_(shift).clamp_(0, 1)
 
 
 def normalise(images: Tensor) -> Tensor:
     """[0, 1] -> the tower's input, channel by channel."""
-    mean = images.new_tensor(MEAN)[:, None, None]
-    return (images - mean) / images.new_tensor(STD)[:, None, None]
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (MEAN, STD))
+    return (images - mean).div_(std)

@@ -15,7 +15,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from PIL import Image
 
 from clipkit.training import pack
-from clipkit.training.augment import crop
+from clipkit.training.augment import crop, jitter
 from clipkit.training.builtin import export
 from clipkit.training.copies import copies
 from clipkit.training.data import batch, load_training_data
@@ -247,6 +247,18 @@ def test_crops_of_a_flat_picture_are_flat():
     """No crop reaches outside the picture: a constant stays constant."""
     found = crop(torch.full((8, 3, 48, 48), 0.25), 32, torch.Generator().manual_seed(0))
     torch.testing.assert_close(found, torch.full((8, 3, 32, 32), 0.25))
+
+
+def test_jitter_is_saturation_then_contrast_then_brightness():
+    """Each written out, picture by picture."""
+    pictures, generator = torch.rand(4, 3, 5, 6), torch.Generator()
+    drawn = (torch.rand(4, 3, 1, 1, 1, generator=generator.manual_seed(3)) * 2 - 1).flatten(1) * 0.2
+    found = jitter(pictures.clone(), generator.manual_seed(3))
+    for picture, (saturation, contrast, brightness), one in zip(pictures, drawn.tolist(), found, strict=True):
+        grey = picture.mean(dim=0)
+        saturated = torch.stack([grey + (channel - grey) * (1 + saturation) for channel in picture])
+        contrasted = grey.mean() + (saturated - grey.mean()) * (1 + contrast)
+        torch.testing.assert_close(one, (contrasted + brightness / 2).clamp(0, 1))
 
 
 def test_names_read_clean_compose_and_borrow(tmp_path):
