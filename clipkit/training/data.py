@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ REPEATS = {
     "cifar10": 1.5,
     "balls": 1.5,
     "caltech101": 3.0,
+    "captioned": 1.5,
     "cat-breeds": 4.0,
     "cats-dogs": 3.0,
     "clothing": 0.6,
@@ -38,23 +40,26 @@ REPEATS = {
     "imagewoof": 0.6,
     "instruments": 0.8,
     "natural": 1.5,
+    "nips-2017": 2.0,
     "pacs": 0.5,
     "pandas": 0.5,
     "pets": 1.5,
     "popular-animals": 2.0,
     "seven-animals": 4.0,
     "sketchy": 5.0,
+    "street-tiles": 0.4,
     "ten-animals": 2.0,
     "toasters": 0.4,
     "tools": 0.5,
     "traffic-lights": 0.5,
     "trash": 0.5,
+    "twenty-kinds": 0.6,
     "wild-animals": 0.4,
 }
 """How often a picture of a set is drawn, against one of any other set."""
 
-UNNAMED = ""
-"""Label of a picture that has none: only the teacher says what it shows."""
+MOST_NAMES = 6
+"""Names of one picture that are learned, the first of them."""
 KIND_PROBABILITY = 0.25
 """How often the label of a picture is its kind (dog) in place of its name (beagle)."""
 
@@ -66,7 +71,7 @@ class PackedSet:
     Attributes:
         name: of the set.
         images: (N, S, S, 3), mapped not read.
-        labels: (N,), indices into the trained names; -1 of a picture that only the teacher names.
+        labels: (N, M), indices into the trained names of what a picture shows; -1 where there are fewer than M.
         classes: (N, KEPT), the teacher's classes.
         shares: (N, KEPT), how likely it holds each; all 0 for pictures it was not shown.
     """
@@ -84,13 +89,15 @@ class Batch:
 
     Attributes:
         images: (N, 3, side, side) float32, normalised.
-        labels: (N,), indices into the trained names, -1 for none.
+        labels: (N,), the trained name drawn for each picture, -1 for none.
+        shown: (N, M), all that it is known to show, -1 where there are fewer than M.
         classes: (N, KEPT), the teacher's classes.
         shares: (N, KEPT) float32, their shares, all 0 without a teacher.
     """
 
     images: Tensor
     labels: Tensor
+    shown: Tensor
     classes: Tensor
     shares: Tensor
 
@@ -117,13 +124,13 @@ def load_training_data(folder: Path, names: Names) -> TrainingData:
     files = sorted(folder.glob("*.train.images.npy"))
     if not files:
         raise FileNotFoundError(f"no *.train.images.npy in {folder}: make them with python -m clipkit.training.pack")
-    lookup = {name: names.index(name) for file in files for name in set(_labels(file)) - {UNNAMED}}
+    lookup = {name: names.index(name) for file in files for name in set(itertools.chain(*_labels(file)))}
     used = set(lookup.values())
     used |= {names.kinds[i] for i in used if i in names.kinds}
     vocabulary = np.array(sorted(used), dtype=np.int64)
     place = {int(index): i for i, index in enumerate(vocabulary)}
     kind_of = np.array([place[names.kinds.get(int(i), int(i))] for i in vocabulary], dtype=np.int64)
-    index = {name: place[found] for name, found in lookup.items()} | {UNNAMED: -1}
+    index = {name: place[found] for name, found in lookup.items()}
     sets = tuple(_load_set(file, index) for file in files)
     counts = np.zeros(len(vocabulary), np.int64)
     for one in sets:
@@ -133,7 +140,10 @@ def load_training_data(folder: Path, names: Names) -> TrainingData:
 
 
 def _load_set(images: Path, index: dict[str, int]) -> PackedSet:
-    labels = np.array([index[name] for name in _labels(images)], dtype=np.int64)
+    names = _labels(images)
+    labels = np.full((len(names), max(1, *map(len, names))), -1, dtype=np.int64)
+    for row, one in zip(labels, names, strict=True):
+        row[: len(one)] = [index[name] for name in one]
     soft = teacher_file(images)
     if soft.exists():
         with np.load(soft) as z:
@@ -143,9 +153,23 @@ def _load_set(images: Path, index: dict[str, int]) -> PackedSet:
     return PackedSet(images.name.split(".")[0], np.load(images, mmap_mode="r"), labels, classes, shares)
 
 
-def _labels(images: Path) -> list[str]:
+def _labels(images: Path) -> list[list[str]]:
+    """What each picture shows: `dog|frisbee` is two names, an empty label none (only the teacher says what there is)."""
     labels: list[str] = json.loads(images.with_name(images.name.replace("images.npy", "labels.json")).read_text())
-    return labels
+    return [[name for name in label.split("|") if name][:MOST_NAMES] for label in labels]
+
+
+def draw_names(shown: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """One name of each picture, at random: (N, M), -1 where there are fewer than M -> (N,), -1 for none."""
+    chances = np.where(shown >= 0, rng.random(shown.shape), -1.0)
+    drawn: NDArray[np.int64] = shown[np.arange(len(shown)), chances.argmax(axis=1)]
+    return drawn
+
+
+def _stacked(rows: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Rows of different widths one below the other, -1 behind the shorter."""
+    width = max(part.shape[1] for part in rows)
+    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=-1) for part in rows])
 
 
 def batch(data: TrainingData, step: int, size: int, side: int, seed: int, device: torch.device) -> Batch:
@@ -166,12 +190,13 @@ def batch(data: TrainingData, step: int, size: int, side: int, seed: int, device
         if group:
             raw = torch.from_numpy(np.concatenate(group)).to(device).permute(0, 3, 1, 2).float() / 255
             pictures.append(crop(raw, side, generator))
-    chosen = np.concatenate([one.labels[rows] for one, rows in drawn])
+    shown = _stacked([one.labels[rows] for one, rows in drawn])
+    chosen = draw_names(shown, rng)
     kind = (rng.random(size) < KIND_PROBABILITY) & (chosen >= 0)
     chosen = np.where(kind, data.kind_of[chosen], chosen)
     classes = np.concatenate([one.classes[rows] for one, rows in drawn]).astype(np.int64)
     shares = np.concatenate([one.shares[rows] for one, rows in drawn]).astype(np.float32)
     return Batch(
         normalise(jitter(torch.cat(pictures), generator)),
-        *(torch.from_numpy(one).to(device) for one in (chosen, classes, shares)),
+        *(torch.from_numpy(one).to(device) for one in (chosen, shown, classes, shares)),
     )

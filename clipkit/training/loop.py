@@ -121,7 +121,7 @@ class Trainer:
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             features = encode_image(self.visual, drawn.images.contiguous(memory_format=torch.channels_last))
         scale = self.log_scale.exp()
-        loss = image_loss(features, drawn.labels, self.targets, self.allowed, scale)
+        loss = image_loss(features, drawn.labels, drawn.shown, self.targets, self.allowed, scale)
         if self.teacher_targets is not None:
             loss = loss + teacher_loss(features, drawn.classes, drawn.shares, self.teacher_targets, scale)
         self.optimizer.zero_grad(set_to_none=True)

@@ -42,7 +42,9 @@ def allowed_negatives(vectors: NDArray[np.float32], kinds: Mapping[int, int], ra
     return allowed
 
 
-def image_loss(features: Tensor, labels: Tensor, targets: Tensor, allowed: Tensor, logit_scale: Tensor) -> Tensor:
+def image_loss(
+    features: Tensor, labels: Tensor, shown: Tensor, targets: Tensor, allowed: Tensor, logit_scale: Tensor
+) -> Tensor:
     """Mean cross-entropy of `softmax(logit_scale * cos(feature, target))` over the names that may be wrong.
 
     The image half of the contrastive loss of CLIP (Radford et al. 2021, figure 3) with a fixed text side and the whole
@@ -51,14 +53,19 @@ def image_loss(features: Tensor, labels: Tensor, targets: Tensor, allowed: Tenso
     Args:
         features: (N, D), any length.
         labels: (N,), indices below V; a picture with -1 counts for nothing.
+        shown: (N, M), what else the picture shows and is no wrong answer either; -1 for nothing.
         targets: (V, D), unit length.
         allowed: (V, V) bool, from `allowed_negatives`.
         logit_scale: the factor itself, not its logarithm.
     """
     named = labels >= 0
-    features, labels = features[named], labels[named]
+    features, labels, shown = features[named], labels[named], shown[named]
     logits = logit_scale * F.normalize(features.float(), dim=-1) @ targets.T
-    total = F.cross_entropy(logits.masked_fill(~allowed[labels], float("-inf")), labels, reduction="sum")
+    true = torch.zeros(len(labels), len(targets) + 1, dtype=torch.bool, device=labels.device)
+    true = true.scatter(1, shown.where(shown >= 0, len(targets)), value=True)[:, :-1]  # -1 goes to a column of its own
+    wrong = allowed[labels] & ~true
+    competing = wrong.scatter(1, labels[:, None], value=True)
+    total = F.cross_entropy(logits.masked_fill(~competing, float("-inf")), labels, reduction="sum")
     return total / len(named)
 
 

@@ -1,9 +1,10 @@
 """Pack the labelled photographs of public git repositories into arrays: `python -m clipkit.training.pack`.
 
-    python -m clipkit.training.pack --sources CLONES --out DIR [--size 96] [--embeddings FILE] [--exclude PHOTOS]
+    python -m clipkit.training.pack --sources CLONES --out DIR [--size 96] [--embeddings FILE] [--exclude PHOTOS ...]
 
 CLONES holds one clone of each repository of sources.json (bare or not) in a folder `<owner>+<name>`. DIR then holds, for
-each set and split, `<set>.<split>.images.npy` (N, S, S, 3) uint8 and `<set>.<split>.labels.json`, a list of N names.
+each set and split, `<set>.<split>.images.npy` (N, S, S, 3) uint8 and `<set>.<split>.labels.json`, a list of N names (`dog|frisbee`
+of a picture with several, empty for one with none).
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ import numpy as np
 from PIL import Image
 
 from clipkit.training.boxes import around, label_path, read_boxes
+from clipkit.training.captions import caption_labels
 from clipkit.training.copies import copies
-from clipkit.training.repositories import git_directory, label_table, list_blobs, read_blobs
+from clipkit.training.names import load_names
+from clipkit.training.phrases import Phrases
+from clipkit.training.repositories import git_directory, label_table, list_blobs, read_blobs, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,8 +96,8 @@ def difference_hash(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.packbits(pixels[:, 1:] > pixels[:, :-1])
 
 
-def _excluded(photos: Path | None, size: int) -> NDArray[np.uint8]:
-    files = sorted(photos.glob("*.jpg")) if photos else []
+def _excluded(folders: list[Path], size: int) -> NDArray[np.uint8]:
+    files = [file for folder in folders for file in sorted(folder.glob("*.jpg"))]
     hashes = [one for file in files for one in test_hashes(file.read_bytes(), size)]
     return np.stack(hashes) if hashes else NO_HASHES
 
@@ -136,6 +140,31 @@ def _boxed(git: Path, source: dict[str, Any], pictures: list[Blob]) -> list[tupl
     ]
 
 
+def _chosen(
+    git: Path,
+    source: dict[str, Any],
+    key: str,
+    matches: list[tuple[Blob, re.Match[str]]],
+    classes: dict[str, str],
+    phrases: Phrases | None,
+) -> list[tuple[Blob, str, Box | None]]:
+    """What to pack of a split: each picture, or thing in one, and its label."""
+    if "boxes" in source:
+        return _boxed(git, source, [b for b, _ in matches])
+    if "captions" in source:
+        assert phrases is not None
+        tables = [read_text(git, source["commit"], path) for path in source["captions"]]
+        names = caption_labels(tables, classes, phrases)
+        return [(b, names.get(m["file"], ""), None) for b, m in matches]
+    table = label_table(git, source["commit"], source[f"{key}_labels"]) if f"{key}_labels" in source else {}
+    raw = [table.get(m["file"], "") if table else m.groupdict().get("label", "") for _, m in matches]
+    return [
+        (b, classes.get(label, label).replace("_", " ").lower(), None)
+        for (b, _), label in zip(matches, raw, strict=True)
+        if label or source.get("unnamed")
+    ]
+
+
 def pack_split(
     source: dict[str, Any],
     key: str,
@@ -144,21 +173,14 @@ def pack_split(
     size: int,
     classes: dict[str, str],
     banned: NDArray[np.uint8],
+    phrases: Phrases | None = None,
 ) -> None:
     """Write one split of a set; pictures within `NEAR` bits of a banned hash are left out of training."""
     split = SPLITS[key]
     git = git_directory(clones, source["repository"])
     blobs = [b for b in list_blobs(git, source["commit"]) if b.path.lower().endswith((".jpg", ".jpeg", ".png"))]
-    table = label_table(git, source["commit"], source[f"{key}_labels"]) if f"{key}_labels" in source else {}
     matches = [(b, m) for b in blobs if (m := re.match(source[key], b.path))]
-    raw = [table.get(m["file"], "") if table else m.groupdict().get("label", "") for _, m in matches]
-    chosen: list[tuple[Blob, str, Box | None]] = [
-        (b, classes.get(label, label).replace("_", " ").lower(), None)
-        for (b, _), label in zip(matches, raw, strict=True)
-        if label
-    ]
-    if "boxes" in source:
-        chosen = _boxed(git, source, [b for b, _ in matches])
+    chosen = _chosen(git, source, key, matches, classes, phrases)
     images: list[NDArray[np.uint8]] = []
     labels: list[str] = []
     side = int(source.get("size", size))
@@ -204,13 +226,19 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--size", type=int, default=96, help="pixels of a side, for sets of photographs")
     parser.add_argument(
-        "--exclude", type=Path, help="folder of held-out photographs whose duplicates are dropped from training"
+        "--exclude",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="DIR",
+        help="folders of held-out photographs whose duplicates are dropped from training",
     )
     parser.add_argument("--only", nargs="*", default=[], help="names of sets")
     args = parser.parse_args(arguments)
     args.out.mkdir(parents=True, exist_ok=True)
     with np.load(args.embeddings) as z:
         wordnet = _wordnet(args.sources, [str(name) for name in z["imagenet_names"]])
+    phrases = Phrases(load_names(args.embeddings))
     banned = _excluded(args.exclude, args.size)
     sources = [s for s in json.loads(SOURCES.read_text()) if not args.only or s["name"] in args.only]
     for key in SPLITS:
@@ -218,7 +246,7 @@ def main(arguments: list[str] | None = None) -> None:
         for source in sources:
             if key in source:
                 classes = wordnet if source["classes"] == "wordnet" else source["classes"]
-                pack_split(source, key, args.sources, args.out, args.size, classes, hashes)
+                pack_split(source, key, args.sources, args.out, args.size, classes, hashes, phrases)
 
 
 if __name__ == "__main__":

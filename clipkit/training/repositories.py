@@ -61,9 +61,17 @@ def read_blobs(git: Path, blobs: list[Blob]) -> Iterator[bytes | None]:
             yield data
 
 
+def read_text(git: Path, commit: str, path: str) -> str:
+    """A text file of a commit; FileNotFoundError for one that is not there."""
+    try:
+        return _git(git, "show", f"{commit}:{path}")
+    except subprocess.CalledProcessError:
+        raise FileNotFoundError(f"no {path} in {commit} of {git}") from None
+
+
 def label_table(git: Path, commit: str, path: str) -> dict[str, str]:
     """File name -> label, from a table of two columns, tabs or commas between them."""
-    text = _git(git, "show", f"{commit}:{path}")
+    text = read_text(git, commit, path)
     delimiter = "\t" if "\t" in text else ","
     rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if len(row) > 1]
     return {row[0].rsplit("/", 1)[-1]: row[1].strip() for row in rows}

@@ -30,6 +30,8 @@ KEPT = 24
 """Classes stored of each picture, the likeliest."""
 SMALLEST = 64
 """Pixels of a side below which the teacher's word is worth little."""
+LARGE = 96
+"""Pixels of a side from which on a picture is worth enlarging to 160, not to 128."""
 
 
 class SameConv(nn.Conv2d):
@@ -109,7 +111,7 @@ def soft_labels(
     Returns:
         (N, KEPT) class numbers from 0, likeliest first; (N, KEPT) shares.
     """
-    side = 160 if images.shape[1] > SMALLEST else 128
+    side = 160 if images.shape[1] >= LARGE else 128
     classes, shares = [], []
     for start in range(0, len(images), chunk):
         pictures = torch.from_numpy(np.array(images[start : start + chunk])).permute(0, 3, 1, 2).float()

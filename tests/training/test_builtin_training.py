@@ -54,14 +54,17 @@ def test_image_loss_equals_a_triple_loop():
     rng = np.random.default_rng(0)
     features, targets = rng.standard_normal((5, 8)).astype(np.float32), unit(rng.standard_normal((4, 8)))
     labels, allowed, scale = [0, 1, 2, 3, 1], rng.random((4, 4)) < 0.6, 7.0
+    shown = [[0, -1], [3, 1], [2, 0], [-1, -1], [-1, 2]]
     np.fill_diagonal(allowed, True)  # noqa: FBT003
     total = 0.0
-    for feature, label in zip(features, labels, strict=True):
+    for feature, label, also in zip(features, labels, shown, strict=True):
         logits = [scale * float(np.dot(feature, t)) / float(np.linalg.norm(feature)) for t in targets]
-        total -= logits[label] - np.log(sum(np.exp(z) for j, z in enumerate(logits) if allowed[label][j]))
+        competing = {j for j in range(4) if allowed[label][j] and j not in also} | {label}
+        total -= logits[label] - np.log(sum(np.exp(logits[j]) for j in competing))
     found = image_loss(
         torch.from_numpy(features),
         torch.tensor(labels),
+        torch.tensor(shown),
         torch.from_numpy(targets),
         torch.from_numpy(allowed),
         torch.tensor(scale),
@@ -338,7 +341,7 @@ def test_pack_reads_a_repository(tmp_path, monkeypatch):
         "train": "train/(?P<label>\\w+)/",
         "classes": {"cats": "cat"},
     }
-    banned = pack._excluded(held, 32)
+    banned = pack._excluded([held], 32)
     pack.pack_split(source, "train", tmp_path / "clones", tmp_path, 32, source["classes"], banned)
     assert np.load(tmp_path / "pets.train.images.npy").shape == (2, 32, 32, 3)
     assert json.loads((tmp_path / "pets.train.labels.json").read_text()) == ["cat", "cat"]

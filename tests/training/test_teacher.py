@@ -136,10 +136,11 @@ def test_a_picture_without_a_name_counts_for_nothing():
     rng = np.random.default_rng(0)
     features, targets = torch.from_numpy(rng.standard_normal((4, 8))).float(), torch.eye(3, 8)
     allowed, scale = torch.ones(3, 3, dtype=torch.bool), torch.tensor(5.0)
-    some = image_loss(features, torch.tensor([0, -1, 2, -1]), targets, allowed, scale)
-    named = image_loss(features[[0, 2]], torch.tensor([0, 2]), targets, allowed, scale)
+    shown = torch.tensor([[0], [-1], [2], [-1]])
+    some = image_loss(features, shown[:, 0], shown, targets, allowed, scale)
+    named = image_loss(features[[0, 2]], torch.tensor([0, 2]), shown[[0, 2]], targets, allowed, scale)
     assert float(some) == pytest.approx(float(named) / 2)
-    assert float(image_loss(features, torch.full((4,), -1), targets, allowed, scale)) == 0
+    assert float(image_loss(features, torch.full((4,), -1), torch.full((4, 1), -1), targets, allowed, scale)) == 0
 
 
 def test_pictures_labels_and_soft_labels_of_a_batch_belong_together(tmp_path):

@@ -85,7 +85,7 @@ def test_things_are_packed_apart(tmp_path):
         "name": "things", "repository": "someone/things", "commit": "HEAD", "train": "images/", "classes": {},
         "boxes": {"4": "plate", "7": "apple"},
     }  # fmt: skip
-    pack.pack_split(source, "train", tmp_path / "clones", tmp_path, 32, {}, pack._excluded(held, 32))
+    pack.pack_split(source, "train", tmp_path / "clones", tmp_path, 32, {}, pack._excluded([held], 32))
     assert json.loads((tmp_path / "things.train.labels.json").read_text()) == ["apple", "plate"]
     images = np.load(tmp_path / "things.train.images.npy")
     assert images.shape == (2, 32, 32, 3)
