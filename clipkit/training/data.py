@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from clipkit.training.names import Names
 
 REPEATS = {
-    "cifar10": 1.5,
+    "cifar10": 0.8,
+    "cifar100": 0.7,
     "balls": 1.5,
     "caltech101": 3.0,
     "captioned": 1.5,
@@ -31,6 +32,7 @@ REPEATS = {
     "clothing": 0.6,
     "five-categories": 4.0,
     "flowers": 1.5,
+    "flickr8k-part": 2.0,
     "groceries": 0.5,
     "hand-tools": 4.0,
     "helmets": 0.3,
@@ -46,6 +48,7 @@ REPEATS = {
     "pets": 1.5,
     "popular-animals": 2.0,
     "seven-animals": 4.0,
+    "rooms": 0.7,
     "sketchy": 5.0,
     "street-tiles": 0.4,
     "ten-animals": 2.0,
@@ -53,6 +56,7 @@ REPEATS = {
     "tools": 0.5,
     "traffic-lights": 0.5,
     "trash": 0.5,
+    "voc-part": 2.0,
     "twenty-kinds": 0.6,
     "wild-animals": 0.4,
 }
