@@ -28,6 +28,7 @@ from clipkit.training.names import Names, load_names
 from clipkit.training.objective import allowed_negatives
 from clipkit.training.pack import SOURCES
 from clipkit.training.phrases import TEMPLATES
+from clipkit.training.teacher import TEACHER
 from clipkit.training.text import TextRecipe, TextTrainer, encode_text
 
 VERSION = "4"
@@ -81,9 +82,9 @@ def image_trainer(
     vectors = names.vectors[training.vocabulary]
     allowed = allowed_negatives(vectors, kinds, np.asarray(training.counts < RARE))
     torch.manual_seed(recipe.seed)
-    used = [*training.vocabulary, *names.imagenet]
-    targets = own_targets(tower, [names.names[i] for i in used]) if tower else torch.from_numpy(names.vectors[used])
-    targets, imagenet = targets[: len(training.vocabulary)], targets[len(training.vocabulary) :]
+    used = np.union1d(training.vocabulary, names.imagenet)
+    found = own_targets(tower, [names.names[i] for i in used]) if tower else torch.from_numpy(names.vectors[used])
+    targets, imagenet = (found[np.searchsorted(used, rows)] for rows in (training.vocabulary, names.imagenet))
     model = build(side)
     if init:
         model.load_state_dict(load(init, side), strict=False)
@@ -113,6 +114,7 @@ def export(out: Path, logit_scale: float, init: Path | None = None, side: int | 
         "parameters": sum(p.numel() for p in model.parameters()),
         "image_size": int(model.visual.image_size),
         "steps": f"image {image['step']}{' more' if init else ''}",
+        "teacher": TEACHER,
         "trained_on": "; ".join(f"{s['name']} ({s['licence']})" for s in json.loads(SOURCES.read_text())),
         "not_for": "decisions about people, medical, legal or safety uses, commercial use without advice on the sets' licences",
         "page": "docs/builtin-model.md",

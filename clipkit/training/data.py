@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from clipkit.training.augment import crop, jitter, normalise
+from clipkit.training.captions import SEPARATOR
 from clipkit.training.teacher import KEPT, teacher_file
 
 if TYPE_CHECKING:
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
     from clipkit.training.names import Names
 
 REPEATS = {
-    "cifar10": 0.8,
-    "cifar100": 0.7,
     "balls": 1.5,
     "caltech101": 3.0,
     "captioned": 1.5,
     "cat-breeds": 4.0,
     "cats-dogs": 3.0,
+    "cifar10": 0.8,
+    "cifar100": 0.7,
     "clothing": 0.6,
     "five-categories": 4.0,
-    "flowers": 1.5,
     "flickr8k-part": 2.0,
+    "flowers": 1.5,
     "groceries": 0.5,
     "hand-tools": 4.0,
     "helmets": 0.3,
@@ -47,8 +48,8 @@ REPEATS = {
     "pandas": 0.5,
     "pets": 1.5,
     "popular-animals": 2.0,
-    "seven-animals": 4.0,
     "rooms": 0.7,
+    "seven-animals": 4.0,
     "sketchy": 5.0,
     "street-tiles": 0.4,
     "ten-animals": 2.0,
@@ -56,8 +57,8 @@ REPEATS = {
     "tools": 0.5,
     "traffic-lights": 0.5,
     "trash": 0.5,
-    "voc-part": 2.0,
     "twenty-kinds": 0.6,
+    "voc-part": 2.0,
     "wild-animals": 0.4,
 }
 """How often a picture of a set is drawn, against one of any other set."""
@@ -160,7 +161,7 @@ def _load_set(images: Path, index: dict[str, int]) -> PackedSet:
 def _labels(images: Path) -> list[list[str]]:
     """What each picture shows: `dog|frisbee` is two names, an empty label none (only the teacher says what there is)."""
     labels: list[str] = json.loads(images.with_name(images.name.replace("images.npy", "labels.json")).read_text())
-    return [[name for name in label.split("|") if name][:MOST_NAMES] for label in labels]
+    return [[name for name in label.split(SEPARATOR) if name][:MOST_NAMES] for label in labels]
 
 
 def draw_names(shown: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from clipkit.training.boxes import around, label_path, read_boxes
-from clipkit.training.captions import caption_labels
+from clipkit.training.boxes import around
 from clipkit.training.copies import copies
+from clipkit.training.labelled import labelled
 from clipkit.training.names import load_names
 from clipkit.training.phrases import Phrases
-from clipkit.training.repositories import git_directory, label_table, list_blobs, read_blobs, read_text
+from clipkit.training.repositories import git_directory, list_blobs, read_blobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clipkit.training.boxes import Box
-    from clipkit.training.repositories import Blob
 
 SOURCES = Path(__file__).parent / "sources.json"
 NO_HASHES = np.zeros((0, 32), np.uint8)
@@ -128,43 +127,6 @@ def _near(mark: NDArray[np.uint8], banned: NDArray[np.uint8]) -> bool:
     return bool(len(banned) and np.bitwise_count(np.bitwise_xor(banned, mark)).sum(axis=1).min() <= NEAR)
 
 
-def _boxed(git: Path, source: dict[str, Any], pictures: list[Blob]) -> list[tuple[Blob, str, Box | None]]:
-    """Each thing that the pictures' label files name."""
-    by_path = {blob.path: blob for blob in list_blobs(git, source["commit"])}
-    pairs = [(blob, by_path[path]) for blob in pictures if (path := label_path(blob.path)) in by_path]
-    texts = read_blobs(git, [labels for _, labels in pairs])
-    return [
-        (blob, name, box)
-        for (blob, _), text in zip(pairs, texts, strict=True)
-        for name, box in read_boxes((text or b"").decode("utf-8", "replace"), source["boxes"])
-    ]
-
-
-def _chosen(
-    git: Path,
-    source: dict[str, Any],
-    key: str,
-    matches: list[tuple[Blob, re.Match[str]]],
-    classes: dict[str, str],
-    phrases: Phrases | None,
-) -> list[tuple[Blob, str, Box | None]]:
-    """What to pack of a split: each picture, or thing in one, and its label."""
-    if "boxes" in source:
-        return _boxed(git, source, [b for b, _ in matches])
-    if "captions" in source:
-        assert phrases is not None
-        tables = [read_text(git, source["commit"], path) for path in source["captions"]]
-        names = caption_labels(tables, classes, phrases)
-        return [(b, names.get(m["file"], ""), None) for b, m in matches]
-    table = label_table(git, source["commit"], source[f"{key}_labels"]) if f"{key}_labels" in source else {}
-    raw = [table.get(m["file"], "") if table else m.groupdict().get("label", "") for _, m in matches]
-    return [
-        (b, classes.get(label, label).replace("_", " ").lower(), None)
-        for (b, _), label in zip(matches, raw, strict=True)
-        if label or source.get("unnamed")
-    ]
-
-
 def pack_split(
     source: dict[str, Any],
     key: str,
@@ -180,7 +142,7 @@ def pack_split(
     git = git_directory(clones, source["repository"])
     blobs = [b for b in list_blobs(git, source["commit"]) if b.path.lower().endswith((".jpg", ".jpeg", ".png"))]
     matches = [(b, m) for b in blobs if (m := re.match(source[key], b.path))]
-    chosen = _chosen(git, source, key, matches, classes, phrases)
+    chosen = labelled(git, source, key, matches, classes, phrases)
     images: list[NDArray[np.uint8]] = []
     labels: list[str] = []
     side = int(source.get("size", size))

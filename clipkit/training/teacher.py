@@ -17,11 +17,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 
+from clipkit.files import atomic_write
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+TEACHER = "MobileNetV2, ImageNet (google-coral/test_data, Apache-2.0)"
+"""What the card says of it."""
 BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """Expansion, channels, repeats, first stride of each stage (table 2 of the paper)."""
 TEMPERATURE = 2.0
@@ -142,7 +146,8 @@ def main(arguments: list[str] | None = None) -> None:
         if out.exists() or images.shape[1] < SMALLEST or (args.only and name not in args.only):
             continue
         classes, shares = soft_labels(teacher, images)
-        np.savez(out, classes=classes, shares=shares)
+        with atomic_write(out) as stream:  # what is there already is not made again: never half of it
+            np.savez(stream, classes=classes, shares=shares)
         print(f"{name:18} {len(images):7} pictures", flush=True)
 
 

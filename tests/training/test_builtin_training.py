@@ -16,7 +16,7 @@ from PIL import Image
 
 from clipkit.training import pack
 from clipkit.training.augment import crop, jitter
-from clipkit.training.builtin import export
+from clipkit.training.builtin import export, image_trainer
 from clipkit.training.copies import copies
 from clipkit.training.data import batch, load_training_data
 from clipkit.training.loop import Recipe, Trainer
@@ -122,6 +122,15 @@ def test_a_killed_image_run_goes_on_to_the_same_weights(packed, names, tmp_path)
     assert resumed.step == whole.step == 6
     for key, value in whole.average.items():
         assert torch.equal(value, resumed.average[key]), key
+
+
+def test_the_teachers_classes_are_drawn_to_their_own_names(packed, names):
+    """In the teacher's order, whether or not a set has pictures of them, beside the targets of the trained names."""
+    some = replace(names, imagenet=(5, 1, 4))
+    found = image_trainer(packed, some, Recipe(), CPU)
+    np.testing.assert_array_equal(found.targets, names.vectors[found.data.vocabulary])
+    np.testing.assert_array_equal(found.teacher_targets, names.vectors[[5, 1, 4]])
+    assert 5 not in found.data.vocabulary
 
 
 def text_trainer(names, captions):
