@@ -74,7 +74,7 @@ def image_trainer(
 ) -> Trainer:
     """The image tower's trainer over everything packed in `data`, towards CLIP's vectors or, if given, a text tower's.
 
-    With `init` it begins from that model's image tower, not from chance.
+    With `init` it begins from that model's image tower and logit scale, not from chance.
     """
     training = load_training_data(data, names)
     place = {int(index): i for i, index in enumerate(training.vocabulary)}
@@ -88,7 +88,11 @@ def image_trainer(
     model = build(side)
     if init:
         model.load_state_dict(load(init, side), strict=False)
-    return Trainer(model.visual, targets, allowed, training, recipe, device, imagenet)
+    trainer = Trainer(model.visual, targets, allowed, training, recipe, device, imagenet)
+    if init:
+        with torch.no_grad():
+            trainer.log_scale.copy_(model.logit_scale)
+    return trainer
 
 
 def export(out: Path, logit_scale: float, init: Path | None = None, side: int | None = None) -> None:

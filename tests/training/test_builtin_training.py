@@ -203,6 +203,20 @@ def test_a_model_moves_to_larger_pictures_and_answers_the_same(tmp_path):
         assert torch.allclose(made.visual(pixels), encode_image(small.visual, pixels), atol=2e-2)
 
 
+def test_training_goes_on_from_a_model_as_it_stands(packed, names, tmp_path):
+    """With a model to begin from, the tower and the sharpness are its own, the positions made to fit."""
+    torch.manual_seed(1)
+    before = build(64)
+    with torch.no_grad():
+        before.logit_scale.fill_(3.5)
+    save(before, tmp_path)
+    some = replace(names, imagenet=(5, 1, 4))
+    found = image_trainer(packed, some, Recipe(), CPU, init=tmp_path, side=96)
+    assert found.log_scale.item() == pytest.approx(3.5)
+    assert torch.allclose(found.visual.layer4[1].conv3.weight, before.visual.layer4[1].conv3.weight, atol=1e-3)
+    assert found.visual.attnpool.positional_embedding.shape[0] == 10
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="training with several workers is for Linux")
 def test_workers_draw_apart_and_stay_alike(packed, tmp_path):
     """Two workers see different pictures, and end with the same weights, which come from the mean of their gradients."""
