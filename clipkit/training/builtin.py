@@ -31,7 +31,7 @@ from clipkit.training.phrases import TEMPLATES
 from clipkit.training.teacher import TEACHER
 from clipkit.training.text import TextRecipe, TextTrainer, encode_text
 
-VERSION = "4"
+VERSION = "5"
 RARE = 20
 """Names with fewer pictures than this are never held against another picture."""
 
@@ -95,14 +95,24 @@ def image_trainer(
     return trainer
 
 
-def export(out: Path, logit_scale: float, init: Path | None = None, side: int | None = None) -> None:
+def export(
+    out: Path, logit_scale: float, init: Path | None = None, side: int | None = None, share: float = 1.0
+) -> None:
     """Join the two towers' averaged weights into one model beside its config and a card without figures.
 
-    The text tower is `init`'s where none was trained in `out`.
+    The text tower is `init`'s where none was trained in `out`. A `share` below 1 goes only so far from `init`'s image
+    tower to the trained one, which forgets less of what was not trained again (WiSE-FT, Wortsman et al. 2022).
     """
     model = build(side)
     image = torch.load(out / "image.pt", map_location="cpu", weights_only=True)
-    model.visual.load_state_dict(image["average"])
+    average: dict[str, torch.Tensor] = image["average"]
+    if init and share < 1:
+        before = load(init, side)
+        average = {
+            k: v if not v.is_floating_point() else torch.lerp(before[f"visual.{k}"], v, share)
+            for k, v in average.items()
+        }
+    model.visual.load_state_dict(average)
     tower = text_tower(out, init)
     if tower is None:
         raise FileNotFoundError(f"no text.pt in {out}: train the text tower first, or give --init")
@@ -159,6 +169,9 @@ def main(arguments: list[str] | None = None) -> None:
         "--decay", type=float, default=Recipe.decay, help="fraction of the steps in which the rate falls"
     )
     parser.add_argument("--init", type=Path, metavar="DIR", help="a model to begin from, in place of random weights")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="how far from --init's image tower to the trained one, from 0 to 1"
+    )
     parser.add_argument("--restart", action="store_true", help="ignore the checkpoints in --out")
     args = parser.parse_args(arguments)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -187,7 +200,7 @@ def main(arguments: list[str] | None = None) -> None:
         _go_on(image, args.out / "image.pt", restart=args.restart)
         image.run(args.out / "image.pt", args.out / "image.log")
     if "export" in args.stages and not worker()[0]:
-        export(args.out, args.logit_scale, args.init, args.side)
+        export(args.out, args.logit_scale, args.init, args.side, args.share)
     if worker()[1] > 1:
         distributed.destroy_process_group()
 

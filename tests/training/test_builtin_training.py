@@ -217,6 +217,23 @@ def test_training_goes_on_from_a_model_as_it_stands(packed, names, tmp_path):
     assert found.visual.attnpool.positional_embedding.shape[0] == 10
 
 
+def test_a_share_of_the_way_is_between_the_two_models(tmp_path):
+    """Half of the way is the mean of the weights before and after; the counters of batch normalisation stay whole."""
+    torch.manual_seed(2)
+    before, after = build(64), build(64)
+    save(before, tmp_path / "before")
+    torch.save({"step": 1, "average": after.visual.state_dict()}, tmp_path / "image.pt")
+    export(tmp_path, 20.0, tmp_path / "before", 64, share=0.5)
+    made = load(tmp_path)
+    for name in ("conv1.weight", "layer4.1.conv3.weight", "attnpool.positional_embedding"):
+        mean = (before.visual.state_dict()[name] + after.visual.state_dict()[name]) / 2
+        assert torch.allclose(made[f"visual.{name}"], mean, atol=1e-3), name
+        assert not torch.allclose(made[f"visual.{name}"], after.visual.state_dict()[name], atol=1e-3), name
+    assert made["visual.bn1.num_batches_tracked"] == 0
+    export(tmp_path, 20.0, tmp_path / "before", 64)
+    assert torch.allclose(load(tmp_path)["visual.conv1.weight"], after.visual.state_dict()["conv1.weight"], atol=1e-3)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="training with several workers is for Linux")
 def test_workers_draw_apart_and_stay_alike(packed, tmp_path):
     """Two workers see different pictures, and end with the same weights, which come from the mean of their gradients."""
