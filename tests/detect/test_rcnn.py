@@ -37,7 +37,11 @@ def one_thread():
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("name", "height", "width"), [("landscape", 120, 200), ("portrait", 150, 90)])
 def test_the_network_answers_as_the_published_code(golden, name, height, width):
-    """Pixels, boxes within 1e-4 px, objectness and vectors within 1e-6, and as many proposals."""
+    """Pixels, boxes within 1e-4 px, objectness and vectors within 1e-6, and as many proposals.
+
+    Without the golden run's AVX-512 the sums over fifty layers are taken in another order: vectors within 2e-5 there.
+    """
+    near = 1e-6 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 2e-5
     image = picture(height, width)
     pixels, _, _ = prepare(image)
     assert np.abs(pixels[0, :, ::97, ::97] - golden[f"{name}_pixels"]).max() <= 1e-6
@@ -46,8 +50,8 @@ def test_the_network_answers_as_the_published_code(golden, name, height, width):
     count = len(golden[f"{name}_scores"])
     assert np.abs(found.boxes[:count] - golden[f"{name}_boxes"]).max() <= 1e-4
     assert np.abs(found.scores[:count] - golden[f"{name}_scores"]).max() <= 1e-6
-    assert np.abs(found.features[:count] - golden[f"{name}_vectors"]).max() <= 1e-6
-    assert np.abs(found.images[:count] - golden[f"{name}_images"]).max() <= 1e-6
+    assert np.abs(found.features[:count] - golden[f"{name}_vectors"]).max() <= near
+    assert np.abs(found.images[:count] - golden[f"{name}_images"]).max() <= near
     assert found.thinned
     assert NetworkRegions(build(make_state())).regions(image, "").images is None
 
