@@ -174,6 +174,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--restart", action="store_true", help="ignore the checkpoints in --out")
     args = parser.parse_args(arguments)
+    if not 0 <= args.share <= 1 or (args.share < 1 and not args.init):
+        parser.error("--share is from 0 to 1, and below 1 needs the model of --init")
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     if "WORLD_SIZE" in os.environ:  # torchrun's

@@ -16,7 +16,7 @@ from PIL import Image
 
 from clipkit.training import pack
 from clipkit.training.augment import crop, jitter
-from clipkit.training.builtin import export, image_trainer
+from clipkit.training.builtin import export, image_trainer, main
 from clipkit.training.copies import copies
 from clipkit.training.data import batch, load_training_data
 from clipkit.training.loop import Recipe, Trainer
@@ -215,6 +215,16 @@ def test_training_goes_on_from_a_model_as_it_stands(packed, names, tmp_path):
     assert found.log_scale.item() == pytest.approx(3.5)
     assert torch.allclose(found.visual.layer4[1].conv3.weight, before.visual.layer4[1].conv3.weight, atol=1e-3)
     assert found.visual.attnpool.positional_embedding.shape[0] == 10
+
+
+@pytest.mark.parametrize("wrong", [["--share", "0.5"], ["--share", "1.5", "--init", "."], ["--share", "nan"]])
+def test_a_share_needs_a_model_to_begin_from(wrong, tmp_path, capsys):
+    """A share that could not be honoured is refused before anything is made."""
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit):
+        main(["--data", ".", "--embeddings", "none.npz", "--out", str(out), *wrong])
+    assert "--share" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_a_share_of_the_way_is_between_the_two_models(tmp_path):
